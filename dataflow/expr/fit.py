@@ -117,7 +117,7 @@ def _check_combine(left: Flow[Any, Any], entry: Combine[Any, Any]) -> None:
 def _direct(left: Flow[Any, Any]) -> bool:
     last = left.last if isinstance(left, Chain) else left
     while isinstance(last, Named):
-        last = last.body.last if isinstance(last.body, Chain) else last.body
+        last = last.body
     return isinstance(last, Fanout)
 
 
