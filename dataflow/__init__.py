@@ -1,3 +1,61 @@
-"""A functional dataflow library for multi-model inference."""
+"""A functional dataflow library for multi-model inference.
 
-from dataflow.expr import combine, each, fanout, identity, race, stage, switch
+A pipeline is an expression: ``>>`` chains, ``|`` fans out, `combine` gathers, `switch` routes. It builds a lazy graph,
+which passes optimize, and which runs unchanged wherever an executor takes it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dataflow import errors
+from dataflow.expr import Flow, combine, each, fanout, identity, race, stage, switch
+
+if TYPE_CHECKING:
+    from dataflow import testing, torch
+    from dataflow.executors import Failure, Inline, Session
+    from dataflow.plan import Plan
+
+__all__ = [
+    "Failure",
+    "Flow",
+    "Inline",
+    "Plan",
+    "Session",
+    "combine",
+    "each",
+    "errors",
+    "fanout",
+    "identity",
+    "race",
+    "stage",
+    "switch",
+    "testing",
+    "torch",
+]
+
+# what needs networkx, or an optional dependency, is imported when it is first asked for
+_LATER = {
+    "Failure": "dataflow.executors",
+    "Inline": "dataflow.executors",
+    "Session": "dataflow.executors",
+    "Plan": "dataflow.plan",
+}
+_MODULES = ("testing", "torch")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"dataflow.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dataflow")
+    raise AttributeError(f"module 'dataflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

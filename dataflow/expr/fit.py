@@ -162,7 +162,7 @@ def _check_hints(left: Flow[Any, Any], entry: Stage[Any, Any] | Combine[Any, Any
         if gives is hints.UNKNOWN or level < depth:
             continue
         for _ in range(level - depth):
-            gives = list[gives]
+            gives = list[gives]  # type: ignore[valid-type]
         if hints.cannot_fit(gives, takes):
             raise CompositionError(
                 f"{_label(source)} ({source.origin}) gives {hints.show(gives)}, and {_label(entry)} ({entry.origin}) "

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Unpack, cast, overload
 
 from dataflow.errors import CompositionError
 from dataflow.expr import walk
 from dataflow.expr.origin import Origin, caller
+from dataflow.expr.typed import Errors, In, MapOptions, OnError, OnlyResults, Out, T, Ts
 
 if TYPE_CHECKING:
     import networkx
 
     from dataflow.expr.nodes import Fanout
-
-In = TypeVar("In", contravariant=True)
-Out = TypeVar("Out", covariant=True)
-T = TypeVar("T")
 
 _set = object.__setattr__
 
@@ -39,11 +36,12 @@ class Flow(Generic[In, Out]):
     'HELLO'
     """
 
-    __slots__ = ("__weakref__", "_hash", "_program", "origin")
+    __slots__ = ("__weakref__", "_call", "_hash", "_program", "origin")
 
     origin: Origin
     _hash: int | None
     _program: Any
+    _call: Any
 
     # numpy must leave ``array >> flow`` to us, instead of broadcasting over the array
     __array_ufunc__: ClassVar[None] = None
@@ -71,7 +69,7 @@ class Flow(Generic[In, Out]):
     @classmethod
     def make(cls, children: tuple[Flow[Any, Any], ...], *spec: Any) -> Flow[Any, Any]:
         """Return the node of these children and this `spec`."""
-        return cls(*children, *spec)
+        return cls(*children, *spec)  # type: ignore[arg-type]  # the constructors of the nodes differ
 
     def pieces(self) -> Iterator[str | Flow[Any, Any]]:
         """Yield the parts of the node's ``repr``: text, and flows to be shown in their places."""
@@ -79,11 +77,7 @@ class Flow(Generic[In, Out]):
 
     # -- composition -----------------------------------------------------------------------------------------------
 
-    @overload
-    def __rshift__(self, other: Flow[Out, T]) -> Flow[In, T]: ...
-    @overload
-    def __rshift__(self, other: Callable[[Out], T]) -> Flow[In, T]: ...
-    def __rshift__(self, other: Any) -> Any:
+    def __rshift__(self, other: Callable[[Out], T]) -> Flow[In, T]:
         from dataflow.expr.join import chain, lift
 
         return chain(self, lift(other, ">>"))
@@ -94,7 +88,7 @@ class Flow(Generic[In, Out]):
         return chain(lift(other, ">>"), self)
 
     @overload
-    def __or__(self, other: Flow[In, T]) -> Fanout[In, Out, T]: ...
+    def __or__(self, other: Fanout[In, *Ts]) -> Fanout[In, Out, *Ts]: ...
     @overload
     def __or__(self, other: Callable[[In], T]) -> Fanout[In, Out, T]: ...
     def __or__(self, other: Any) -> Any:
@@ -107,9 +101,7 @@ class Flow(Generic[In, Out]):
 
         return branch(lift(other, "|"), self)
 
-    def retry(
-        self, times: int, on: type[Exception] | tuple[type[Exception], ...] = Exception, backoff: float = 0.0
-    ) -> Flow[In, Out]:
+    def retry(self, times: int, on: Errors = Exception, backoff: float = 0.0) -> Flow[In, Out]:
         """Return this flow, tried again where it fails.
 
         Parameters
@@ -166,9 +158,7 @@ class Flow(Generic[In, Out]):
 
         return Timeout(self, seconds)
 
-    def fallback(
-        self, other: Flow[In, T] | Callable[[In], T], on: type[Exception] | tuple[type[Exception], ...] = Exception
-    ) -> Flow[In, Out | T]:
+    def fallback(self, other: Callable[[In], T], on: Errors = Exception) -> Flow[In, Out | T]:
         """Return this flow, with another one that takes over for the items on which it fails.
 
         Parameters
@@ -214,7 +204,7 @@ class Flow(Generic[In, Out]):
         >>> df.stage(abs).named("magnitude")
         magnitude
         """
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]
             raise CompositionError(f"a name is a non-empty string, not {name!r} ({caller()})")
         from dataflow.expr import join
 
@@ -227,13 +217,21 @@ class Flow(Generic[In, Out]):
 
         return cast("Out", run.first_call(self, item))
 
+    @overload
+    def map(
+        self, items: Iterable[In], executor: Any = None, *, on_error: OnlyResults = ..., **options: Unpack[MapOptions]
+    ) -> Iterator[Out]: ...
+    @overload
+    def map(
+        self, items: Iterable[In], executor: Any = None, *, on_error: OnError, **options: Unpack[MapOptions]
+    ) -> Iterator[Any]: ...
     def map(
         self,
         items: Iterable[In],
         executor: Any = None,
         *,
         ordered: bool = True,
-        on_error: Literal["raise", "record", "skip"] = "raise",
+        on_error: OnError = "raise",
         max_in_flight: int | None = None,
         progress: bool | None = None,
     ) -> Iterator[Any]:

@@ -74,7 +74,7 @@ def chain(left: Flow[Any, Any], right: Flow[Any, Any]) -> Flow[Any, Any]:
     return Chain(left, right)
 
 
-def branch(left: Flow[Any, Any], right: Flow[Any, Any]) -> Flow[Any, Any]:
+def branch(left: Flow[Any, Any], right: Flow[Any, Any]) -> Fanout[Any, *tuple[Any, ...]]:
     """Return ``left | right``."""
     return Fanout(pair=(left, right))
 

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from dataflow.expr import options, walk
-from dataflow.expr.flow import Flow, In, Out
+from dataflow.expr.flow import Flow
 from dataflow.expr.keys import callable_key, value_key
 from dataflow.expr.origin import Origin
 from dataflow.expr.stage import qualified_name, short_name, short_repr
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+from dataflow.expr.typed import A, B, C, In, Out, T, Ts
 
 _set = object.__setattr__
 
 
-class Identity(Flow[T, T]):
+class Identity(Flow[Any, Any]):
     """The flow that gives its input back."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:  # of any type, and then of that same type
+
+        def __call__(self, item: T) -> T: ...
+        def __rshift__(self, other: Callable[[A], B]) -> Flow[A, B]: ...
+        def __or__(self, other: Callable[[A], B]) -> Fanout[A, A, B]: ...  # type: ignore[override]
+        def __ror__(self, other: Callable[[A], B]) -> Fanout[A, B, A]: ...
 
     def pieces(self) -> Iterator[str | Flow[Any, Any]]:
         yield "identity"
@@ -84,7 +89,7 @@ class Chain(Flow[In, Out]):
             yield part
 
 
-class Fanout(Flow[In, tuple[Unpack[Ts]]], Generic[In, Unpack[Ts]]):
+class Fanout(Flow[In, tuple[*Ts]], Generic[In, *Ts]):
     """Several flows over one input. ``f | g`` stays open, so that ``| h`` joins it; `fanout` makes a closed group."""
 
     __slots__ = ("_left", "_parts", "_right", "names")
@@ -133,11 +138,19 @@ class Fanout(Flow[In, tuple[Unpack[Ts]]], Generic[In, Unpack[Ts]]):
         return functools.reduce(lambda left, right: Fanout(pair=(left, right), origin=origin), children)
 
     @overload  # type: ignore[override]
-    def __or__(self, other: Flow[In, T]) -> Fanout[In, Unpack[Ts], T]: ...
+    def __or__(self, other: Fanout[In, A, B]) -> Fanout[In, *Ts, A, B]: ...
     @overload
-    def __or__(self, other: Callable[[In], T]) -> Fanout[In, Unpack[Ts], T]: ...
+    def __or__(self, other: Fanout[In, A, B, C]) -> Fanout[In, *Ts, A, B, C]: ...
+    @overload
+    def __or__(self, other: Fanout[In, *tuple[Any, ...]]) -> Fanout[In, *tuple[Any, ...]]: ...
+    @overload
+    def __or__(self, other: Callable[[In], T]) -> Fanout[In, *Ts, T]: ...
     def __or__(self, other: Any) -> Any:
         return super().__or__(other)
+
+    if TYPE_CHECKING:
+
+        def __ror__(self, other: Callable[[In], T]) -> Fanout[In, T, *Ts]: ...  # type: ignore[override]
 
     def pieces(self) -> Iterator[str | Flow[Any, Any]]:
         yield "fanout(" if self.grouped else "("

@@ -1,3 +1,5 @@
+# mypy: disable-error-code="redundant-expr"
+# What a user gives is looked at whatever its annotation says.
 """The options of a stage, and the checks of every number and type that a user writes in an expression."""
 
 from __future__ import annotations

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, Generic, ParamSpec
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar, overload
 
 from dataflow.errors import CompositionError
-from dataflow.expr.flow import Flow, In, Out
+from dataflow.expr.flow import Flow
 from dataflow.expr.keys import callable_key, value_key
 from dataflow.expr.options import Options
 from dataflow.expr.origin import Origin, caller, definition
+from dataflow.expr.typed import A, B, Called, In, Out, P
 
-P = ParamSpec("P")
+Class = TypeVar("Class", covariant=True)  # the user's class: its constructor, and what its instances take and give
+Batch = TypeVar("Batch", covariant=True)  # None where an instance is called with one item, int where with a list
 
 _set = object.__setattr__
 
@@ -110,7 +112,7 @@ def short_repr(value: object, limit: int = 40) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-class StageClass(Generic[P, In, Out]):
+class StageClass(Generic[Class, Batch]):
     """A class made into a stage: calling it gives a flow that constructs the class where it runs.
 
     Parameters
@@ -126,7 +128,15 @@ class StageClass(Generic[P, In, Out]):
         self.options = options
         functools.update_wrapper(self, fn, updated=())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Stage[In, Out]:
+    @overload
+    def __call__(
+        self: StageClass[Callable[P, Called[A, B]], None], *args: P.args, **kwargs: P.kwargs
+    ) -> Stage[A, B]: ...
+    @overload
+    def __call__(
+        self: StageClass[Callable[P, Called[list[A], Iterable[B]]], int], *args: P.args, **kwargs: P.kwargs
+    ) -> Stage[A, B]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
             inspect.signature(self.fn).bind(*args, **kwargs)
         except TypeError as error:

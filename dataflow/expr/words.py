@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, overload
+from functools import partial
+from typing import Any, Protocol, Unpack, overload
 
 from dataflow.errors import CompositionError, OptionError
 from dataflow.expr import options as checks
@@ -13,116 +14,45 @@ from dataflow.expr.nodes import Combine, Each, Fanout, Identity, Race, Switch
 from dataflow.expr.options import Options
 from dataflow.expr.origin import caller
 from dataflow.expr.stage import Stage, StageClass, short_repr
+from dataflow.expr.typed import A, B, C, Class, D, E, Lambda, Loose1, Loose2, Loose3, StageOptions, T
 
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-D = TypeVar("D")
-E = TypeVar("E")
-A_contra = TypeVar("A_contra", contravariant=True)
-B_co = TypeVar("B_co", covariant=True)
-K = TypeVar("K")
-P = ParamSpec("P")
-Ts = TypeVarTuple("Ts")
-
-identity: Flow[Any, Any] = Identity()
-
-
-class _Called(Protocol[A_contra, B_co]):
-    def __call__(self, item: A_contra, /) -> B_co: ...
+identity = Identity()
 
 
 class _Item(Protocol):
     """What ``@stage(...)`` without a batch gives: a decorator of functions and classes that take one item."""
 
     @overload
-    def __call__(self, fn: type[_Called[A, B]], /) -> StageClass[..., A, B]: ...
+    def __call__(self, fn: Class, /) -> StageClass[Class, None]: ...
     @overload
-    def __call__(self, fn: Callable[[A], B], /) -> Stage[A, B]: ...
+    def __call__(self, fn: Callable[[A], B] | Lambda, /) -> Stage[A, B]: ...
 
 
 class _Batched(Protocol):
     """What ``@stage(batch=n)`` gives: a decorator of functions and classes that take a list of items."""
 
     @overload
-    def __call__(self, fn: type[_Called[list[A], Iterable[B]]], /) -> StageClass[..., A, B]: ...
+    def __call__(self, fn: Class, /) -> StageClass[Class, int]: ...
     @overload
-    def __call__(self, fn: Callable[[list[A]], Iterable[B]], /) -> Stage[A, B]: ...
+    def __call__(self, fn: Callable[[list[A]], Iterable[B]] | Lambda, /) -> Stage[A, B]: ...
 
 
 @overload
-def stage(
-    fn: type[_Called[A, B]],
-    /,
-    *,
-    batch: None = None,
-    name: str | None = None,
-    device: str = "cpu",
-    pure: bool = True,
-    replicas: int | tuple[int, int] = 1,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    memory: int | None = None,
-    placement: str | None = None,
-) -> StageClass[..., A, B]: ...
+def stage(fn: Class, /, *, batch: None = None, **options: Unpack[StageOptions]) -> StageClass[Class, None]: ...
+@overload
+def stage(fn: Class, /, *, batch: int, **options: Unpack[StageOptions]) -> StageClass[Class, int]: ...
 @overload
 def stage(
-    fn: Callable[[A], B],
-    /,
-    *,
-    batch: None = None,
-    name: str | None = None,
-    device: str = "cpu",
-    pure: bool = True,
-    replicas: int | tuple[int, int] = 1,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    memory: int | None = None,
-    placement: str | None = None,
+    fn: Callable[[A], B] | Lambda, /, *, batch: None = None, **options: Unpack[StageOptions]
 ) -> Stage[A, B]: ...
 @overload
 def stage(
-    fn: Callable[[list[A]], Iterable[B]],
-    /,
-    *,
-    batch: int,
-    name: str | None = None,
-    max_wait: float = 0.002,
-    device: str = "cpu",
-    pure: bool = True,
-    replicas: int | tuple[int, int] = 1,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    memory: int | None = None,
-    placement: str | None = None,
+    fn: Callable[[list[A]], Iterable[B]] | Lambda, /, *, batch: int, **options: Unpack[StageOptions]
 ) -> Stage[A, B]: ...
 @overload
-def stage(
-    *,
-    batch: None = None,
-    name: str | None = None,
-    device: str = "cpu",
-    pure: bool = True,
-    replicas: int | tuple[int, int] = 1,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    memory: int | None = None,
-    placement: str | None = None,
-) -> _Item: ...
+def stage(*, batch: None = None, **options: Unpack[StageOptions]) -> _Item: ...
 @overload
-def stage(
-    *,
-    batch: int,
-    name: str | None = None,
-    max_wait: float = 0.002,
-    device: str = "cpu",
-    pure: bool = True,
-    replicas: int | tuple[int, int] = 1,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    memory: int | None = None,
-    placement: str | None = None,
-) -> _Batched: ...
+def stage(*, batch: int, **options: Unpack[StageOptions]) -> _Batched: ...
 def stage(
     fn: Any = None,
     /,
@@ -210,30 +140,21 @@ def _stage(fn: Any, options: Options) -> Any:
 
 
 @overload
-def fanout(first: Flow[A, B] | Callable[[A], B], /) -> Flow[A, tuple[B]]: ...
+def fanout(first: Callable[[A], B], /) -> Flow[A, tuple[B]]: ...
+@overload
+def fanout(first: Callable[[A], B], second: Callable[[A], C], /) -> Flow[A, tuple[B, C]]: ...
 @overload
 def fanout(
-    first: Flow[A, B] | Callable[[A], B], second: Flow[A, C] | Callable[[A], C], /
-) -> Flow[A, tuple[B, C]]: ...
-@overload
-def fanout(
-    first: Flow[A, B] | Callable[[A], B],
-    second: Flow[A, C] | Callable[[A], C],
-    third: Flow[A, D] | Callable[[A], D],
-    /,
+    first: Callable[[A], B], second: Callable[[A], C], third: Callable[[A], D], /
 ) -> Flow[A, tuple[B, C, D]]: ...
 @overload
 def fanout(
-    first: Flow[A, B] | Callable[[A], B],
-    second: Flow[A, C] | Callable[[A], C],
-    third: Flow[A, D] | Callable[[A], D],
-    fourth: Flow[A, E] | Callable[[A], E],
-    /,
+    first: Callable[[A], B], second: Callable[[A], C], third: Callable[[A], D], fourth: Callable[[A], E], /
 ) -> Flow[A, tuple[B, C, D, E]]: ...
 @overload
-def fanout(*flows: Flow[A, B] | Callable[[A], B]) -> Flow[A, tuple[B, ...]]: ...
+def fanout(*flows: Callable[[A], Any]) -> Flow[A, tuple[Any, ...]]: ...
 @overload
-def fanout(**named: Flow[A, Any] | Callable[[A], Any]) -> Flow[A, Any]: ...
+def fanout(**named: Callable[[A], Any]) -> Flow[A, Any]: ...
 def fanout(*flows: Any, **named: Any) -> Any:
     """Run several flows over one input, as a group of its own.
 
@@ -267,13 +188,25 @@ def fanout(*flows: Any, **named: Any) -> Any:
 
 
 @overload
-def combine() -> Flow[Any, Any]: ...
+def combine() -> Identity: ...
 @overload
-def combine(fn: Callable[[Unpack[Ts]], C], /) -> Flow[tuple[Unpack[Ts]], C]: ...
+def combine(fn: partial[T], /) -> Flow[Any, T]: ...
 @overload
-def combine(fn: Callable[..., C], /) -> Flow[Any, C]: ...
+def combine(fn: Loose1[T], /) -> Flow[Any, T]: ...
 @overload
-def combine(fn: Callable[..., C], /, *, quorum: int, within: float | None = None) -> Flow[Any, C]: ...
+def combine(fn: Loose2[T], /) -> Flow[Any, T]: ...
+@overload
+def combine(fn: Loose3[T], /) -> Flow[Any, T]: ...
+@overload
+def combine(fn: Callable[[A], E], /) -> Flow[tuple[A], E]: ...
+@overload
+def combine(fn: Callable[[A, B], E], /) -> Flow[tuple[A, B], E]: ...
+@overload
+def combine(fn: Callable[[A, B, C], E], /) -> Flow[tuple[A, B, C], E]: ...
+@overload
+def combine(fn: Callable[[A, B, C, D], E], /) -> Flow[tuple[A, B, C, D], E]: ...
+@overload
+def combine(fn: Callable[..., T], /, *, quorum: int | None = None, within: float | None = None) -> Flow[Any, T]: ...
 @overload
 def combine(*, quorum: int, within: float | None = None) -> Flow[Any, Any]: ...
 def combine(fn: Any = None, /, *, quorum: int | None = None, within: float | None = None) -> Any:
@@ -320,9 +253,9 @@ def combine(fn: Any = None, /, *, quorum: int | None = None, within: float | Non
 
 
 def switch(
-    key: Flow[A, K] | Callable[[A], K],
-    cases: Mapping[K, Flow[A, B] | Callable[[A], B]],
-    default: Flow[A, B] | Callable[[A], B] | None = None,
+    key: Callable[[A], Any],
+    cases: Mapping[Any, Callable[[A], B]],
+    default: Callable[[A], B] | None = None,
 ) -> Flow[A, B]:
     """Route each item by its data: only the chosen branch runs.
 
@@ -356,7 +289,7 @@ def switch(
     return Switch(lift(key, "switch, as its key,"), tuple(cases), arms, other)
 
 
-def each(flow: Flow[A, B] | Callable[[A], B]) -> Flow[Iterable[A], list[B]]:
+def each(flow: Callable[[A], B] | Lambda) -> Flow[Iterable[A], list[B]]:
     """Run a flow over every element of an item.
 
     Parameters
@@ -378,7 +311,15 @@ def each(flow: Flow[A, B] | Callable[[A], B]) -> Flow[Iterable[A], list[B]]:
     return Each(lift(flow, "each"))
 
 
-def race(*flows: Flow[A, B] | Callable[[A], B]) -> Flow[A, B]:
+@overload
+def race(first: Callable[[A], B], second: Callable[[A], C], /) -> Flow[A, B | C]: ...
+@overload
+def race(
+    first: Callable[[A], B], second: Callable[[A], C], third: Callable[[A], D], /
+) -> Flow[A, B | C | D]: ...
+@overload
+def race(*flows: Callable[[A], B]) -> Flow[A, B]: ...
+def race(*flows: Any) -> Any:
     """Run several flows over one input and take the first success.
 
     Parameters

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from dataflow.graph import Region, Value, ops, replace_uses, rewrite
+from dataflow.graph import Node, Region, Value, ops, replace_uses, rewrite
 from dataflow.passes.base import Pass, Remarks
 
-_Spot = tuple[Hashable, tuple[Value, ...], tuple[int, ...]]
+_Spot = tuple[Hashable, tuple[Value, ...]]
 
 
 def run(root: Region, remarks: Remarks) -> Region:
@@ -20,15 +20,16 @@ def run(root: Region, remarks: Remarks) -> Region:
 
 
 def _merge(region: Region, remarks: Remarks) -> Region:
-    first: dict[_Spot, int] = {}
+    first: dict[_Spot, Node] = {}
     same: dict[Value, Value] = {}
     for node in region.ops():
         inputs = tuple(same.get(value, value) for value in node.inputs)
-        kept = first.setdefault((node.op.key(), inputs, node.after), node.id)
-        if kept == node.id:
+        kept = first.setdefault((node.op.key(), inputs), node)
+        # a node that merely has to wait longer than its equal can do with the equal's result
+        if kept is node or not set(kept.after) <= set(node.after):
             continue
         if node.op.pure():
-            same.update({Value(node.id, out): Value(kept, out) for out in range(node.op.outputs)})
+            same.update({Value(node.id, out): Value(kept.id, out) for out in range(node.op.outputs)})
         else:
             remarks.refused(node.op.label(), "not pure: runs once for each place where it is written")
     replaced = {value.node for node in region.nodes for value in node.inputs if value in same}

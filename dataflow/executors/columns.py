@@ -1,0 +1,292 @@
+"""Running a plan over many items at once: each step over the whole column, so that every batch is as full as can be.
+
+A column is a list with one value for each item that is still under way; an item that fails leaves all columns. A
+construct that holds a batched stage is run over the column as well: the items of one branch of a switch, the elements
+of all items under an ``each`` and the items that are tried again fill batches together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dataflow.executors import policies
+from dataflow.executors.aside import Task, cancelled
+from dataflow.executors.batches import Batches
+from dataflow.executors.faults import Fault, Faults
+from dataflow.executors.link import Program
+from dataflow.executors.stats import StepStats
+from dataflow.graph import Value, ops
+from dataflow.plan import Block, Step
+
+Column = list[Any]
+
+
+class Columns:
+    """Runs a program's steps over columns.
+
+    Parameters
+    ----------
+    program : Program
+        The linked plan.
+    stats : mapping of str to StepStats
+        Where to count, by the steps' names.
+    """
+
+    def __init__(self, program: Program, stats: Mapping[str, StepStats]) -> None:
+        self._program = program
+        self._aside = program.aside
+        self._stats = stats
+
+    def run(self, items: Column) -> tuple[Column, Faults]:
+        """Return the results of the items, and the faults of those that failed, by position."""
+        return self._block(self._program.plan.block, items)
+
+    def _block(self, block: Block, items: Column) -> tuple[Column, Faults]:
+        columns: dict[Value, Column] = {Value(0): items}
+        alive: Sequence[int] = range(len(items))
+        faults: Faults = {}
+        for step in block.steps:
+            if not alive:
+                break
+            made, failed = self._step(step, [columns[value] for value in step.inputs])
+            columns.update(zip(step.outputs, made, strict=True))
+            for value in step.dead:
+                columns.pop(value, None)
+            if failed:
+                faults.update({alive[position]: fault for position, fault in failed.items()})
+                kept = [position for position in range(len(alive)) if position not in failed]
+                alive = [alive[position] for position in kept]
+                columns = {value: [column[position] for position in kept] for value, column in columns.items()}
+        if not faults:
+            return columns[block.result], faults
+        results: Column = [None] * len(items)
+        if alive:
+            for position, value in zip(alive, columns[block.result], strict=True):
+                results[position] = value
+        return results, faults
+
+    def _step(self, step: Step, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        """Return a step's output columns and the faults of the items on which it failed."""
+        count = len(inputs[0])
+        stats = self._stats[step.name]
+        began = self._program.clock.now()
+        if not step.batches:
+            made, faults = self._one_by_one(step, inputs)
+        elif isinstance(step.op, (ops.Call, ops.Batched)):
+            made, faults = Batches(self._program, step.op, stats).run(inputs)
+        else:
+            column, faults = self._construct(step, inputs)
+            made = [column]
+        stats.count(count, len(faults), self._program.clock.now() - began)
+        return made, faults
+
+    # -- one by one --------------------------------------------------------------------------------------------------
+
+    def _one_by_one(self, step: Step, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        function = self._program.function(step.op)
+        results: Column = []
+        faults: Faults = {}
+        rows: Any = inputs[0] if len(inputs) == 1 else list(zip(*inputs, strict=True))
+        while len(results) < len(rows):
+            try:
+                _extend(results, function, rows, spread=len(inputs) > 1)
+            except Exception as error:
+                faults[len(results)] = self._fault(error, step)
+                results.append(None)
+        if len(step.outputs) == 1:
+            return [results], faults
+        blank = (None,) * len(step.outputs)
+        filled = [blank if row is None else row for row in results] if faults else results
+        return [list(column) for column in zip(*filled, strict=True)], faults
+
+    def _fault(self, error: Exception, step: Step) -> Fault:
+        return Fault(error, self._program.culprit(error) or step.op)
+
+    # -- constructs that hold batched stages ---------------------------------------------------------------------------
+
+    def _construct(self, step: Step, inputs: list[Column]) -> tuple[Column, Faults]:
+        op = step.op
+        match op:
+            case ops.Switch():
+                return self._switch(step, *inputs)
+            case ops.Each():
+                return self._each(step, inputs[0])
+            case ops.Retry():
+                return self._retry(step, op, inputs[0])
+            case ops.Fallback():
+                return self._fallback(step, op, inputs[0])
+            case ops.Timeout():
+                return self._timeout(step, op, inputs[0])
+            case ops.Race():
+                return self._race(step, inputs[0])
+            case ops.Quorum():
+                return self._quorum(step, op, inputs[0])
+        raise NotImplementedError(op.name)
+
+    def _switch(self, step: Step, chosen: Column, items: Column) -> tuple[Column, Faults]:
+        positions: list[list[int]] = [[] for _ in step.bodies]
+        for position, number in enumerate(chosen):
+            positions[number].append(position)
+        results: Column = [None] * len(items)
+        faults: Faults = {}
+        for arm, mine in zip(step.bodies, positions, strict=True):
+            if mine:
+                self._scatter(self._block(arm, [items[position] for position in mine]), mine, results, faults)
+        return results, faults
+
+    def _scatter(self, done: tuple[Column, Faults], positions: list[int], results: Column, faults: Faults) -> None:
+        """Put the outcomes of some of the items where they belong."""
+        for position, value in zip(positions, done[0], strict=True):
+            results[position] = value
+        faults.update({positions[local]: fault for local, fault in done[1].items()})
+
+    def _each(self, step: Step, items: Column) -> tuple[Column, Faults]:
+        elements: Column = []
+        ends: list[int] = []
+        faults: Faults = {}
+        for position, item in enumerate(items):
+            try:
+                elements.extend(item)
+            except Exception as error:
+                del elements[ends[-1] if ends else 0 :]
+                faults[position] = self._fault(error, step)
+            ends.append(len(elements))
+        values, failed = self._block(step.bodies[0], elements)
+        results: Column = []
+        start = 0
+        for position, end in enumerate(ends):
+            results.append(values[start:end])
+            bad = min((element for element in failed if start <= element < end), default=None) if failed else None
+            if bad is not None:
+                faults[position] = failed[bad]
+            start = end
+        return results, faults
+
+    def _retry(self, step: Step, op: ops.Retry, items: Column) -> tuple[Column, Faults]:
+        results, faults = self._block(step.bodies[0], items)
+        for attempt in range(op.times):
+            again = sorted(position for position, fault in faults.items() if policies.caught(fault.error, op.on))
+            if not again or cancelled():
+                break
+            policies.back_off(op, attempt, self._program.clock)
+            for position in again:
+                del faults[position]
+            self._scatter(self._block(step.bodies[0], [items[position] for position in again]), again, results, faults)
+        return results, faults
+
+    def _fallback(self, step: Step, op: ops.Fallback, items: Column) -> tuple[Column, Faults]:
+        results, faults = self._block(step.bodies[0], items)
+        handed = sorted(position for position, fault in faults.items() if policies.caught(fault.error, op.on))
+        if handed and not cancelled():
+            for position in handed:
+                del faults[position]
+            done = self._block(step.bodies[1], [items[position] for position in handed])
+            self._scatter(done, handed, results, faults)
+        return results, faults
+
+    def _timeout(self, step: Step, op: ops.Timeout, items: Column) -> tuple[Column, Faults]:
+        """Run the items a batch at a time, so that one batch's work does not count as another's waiting."""
+        size = first_batch(step.bodies[0])
+        results: Column = []
+        faults: Faults = {}
+        for start in range(0, len(items), size):
+            group = items[start : start + size]
+            task = policies.within(op.seconds, lambda group=group: self._block(step.bodies[0], group), self._aside)
+            if task.done:
+                values, failed = task.result()
+            else:
+                self._program.renew(op)
+                late = [Fault(policies.deadline_exceeded(op), op) for _ in group]
+                values, failed = [None] * len(group), dict(enumerate(late))
+            results += values
+            faults.update({start + position: fault for position, fault in failed.items()})
+        return results, faults
+
+    def _race(self, step: Step, items: Column) -> tuple[Column, Faults]:
+        def enough(tasks: list[Task[tuple[Column, Faults]]]) -> float | None:
+            lost = [task.value[1] for task in tasks if task.done and task.value is not None]
+            undecided = any(all(position in faults for faults in lost) for position in range(len(items)))
+            return None if not undecided or all(task.done for task in tasks) else math.inf
+
+        outcomes = self._beside(step, items, enough)
+        results: Column = [None] * len(items)
+        faults: Faults = {}
+        for position in range(len(items)):
+            won = next((values for values, failed in outcomes.values() if position not in failed), None)
+            if won is not None:
+                results[position] = won[position]
+            else:
+                faults[position] = list(outcomes.values())[-1][1][position]
+        return results, faults
+
+    def _quorum(self, step: Step, op: ops.Quorum, items: Column) -> tuple[Column, Faults]:
+        if op.within is None:
+            outcomes = {index: self._block(body, items) for index, body in enumerate(step.bodies)}
+        else:
+            outcomes = self._beside(step, items, self._quorum_enough(op, len(items), op.within))
+        results: Column = [None] * len(items)
+        faults: Faults = {}
+        for position in range(len(items)):
+            parts = {i: values[position] for i, (values, failed) in outcomes.items() if position not in failed}
+            if len(parts) < op.quorum:
+                faults[position] = next(failed[position] for _, failed in outcomes.values() if position in failed)
+                continue
+            try:
+                results[position] = policies.gather(op, parts)
+            except Exception as error:
+                faults[position] = self._fault(error, step)
+        return results, faults
+
+    def _quorum_enough(self, op: ops.Quorum, count: int, within: float) -> policies.Enough:
+        deadline = self._program.clock.now() + within
+
+        def enough(tasks: list[Task[tuple[Column, Faults]]]) -> float | None:
+            outcomes = [task.value[1] for task in tasks if task.done and task.value is not None]
+            running = len(tasks) - len(outcomes)
+            if not running:
+                return None
+            left = deadline - self._program.clock.now()
+            won = [sum(position not in faults for faults in outcomes) for position in range(count)]
+            settled = all(
+                (left <= 0 and successes >= op.quorum) or successes + running < op.quorum for successes in won
+            )
+            return None if settled else (left if left > 0 else math.inf)
+
+        return enough
+
+    def _beside(self, step: Step, items: Column, enough: policies.Enough) -> dict[int, tuple[Column, Faults]]:
+        """Run every body over the items, each aside, and return the outcomes of those that ended in time."""
+        works: list[Callable[[], tuple[Column, Faults]]] = [
+            lambda body=body: self._block(body, items)  # type: ignore[misc]
+            for body in step.bodies
+        ]
+        tasks = self._aside.run(works, enough)
+        if not all(task.done for task in tasks):
+            self._program.renew(step.op)
+        return {index: task.result() for index, task in enumerate(tasks) if task.done}
+
+
+def _extend(results: Column, function: Callable[..., Any], rows: Column, *, spread: bool) -> None:
+    """Add the results of the rows that have none yet; what was added stays where the function raises."""
+    append = results.append
+    left = rows[len(results) :] if results else rows
+    if spread:
+        for row in left:
+            append(function(*row))
+    else:
+        for row in left:
+            append(function(row))
+
+
+def first_batch(block: Block) -> int:
+    """Return the batch size of the first batched stage in a block, 1 where there is none."""
+    for step in block.steps:
+        if isinstance(step.op, ops.Batched):
+            return step.op.batch
+        if isinstance(step.op, ops.Call) and step.op.stage.options.batch is not None:
+            return step.op.stage.options.batch
+        if step.batches:
+            return max(first_batch(body) for body in step.bodies)
+    return 1

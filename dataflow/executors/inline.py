@@ -1,0 +1,327 @@
+"""The inline executor: everything in the calling thread, and the plainest reading of a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
+from concurrent.futures import Future
+from typing import Any, ClassVar
+
+from dataflow.errors import DeadlineExceeded
+from dataflow.executors import policies
+from dataflow.executors.clock import Clock, SystemClock
+from dataflow.executors.columns import Columns
+from dataflow.executors.faults import Failure, Fault, Faults
+from dataflow.executors.link import Program
+from dataflow.executors.results import OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.session import Session
+from dataflow.executors.stats import SessionReport, StepStats, step_stats
+from dataflow.expr import options as checks
+from dataflow.expr.flow import Flow
+from dataflow.graph import ops
+from dataflow.passes import Pass
+from dataflow.plan import Plan, make_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Inline:
+    """Runs flows in the calling thread.
+
+    Parameters
+    ----------
+    passes : iterable of str or Pass, or str, optional
+        The optimizer passes, as `Flow.optimize` takes them.
+    max_in_flight : int
+        The most items that ``map`` reads ahead of the results taken.
+    clock : Clock, optional
+        By which timeouts and back-off are measured; the computer's by default.
+
+    Notes
+    -----
+    It starts no thread but for what cannot be had without one: a ``timeout``, a ``race``, and a ``quorum`` with a time
+    limit run their bodies aside, and what hangs there is abandoned and counted.
+
+    ``map`` reads items in windows and runs each step over the whole window, so that batches are full. Where all batched
+    stages see every item, a window is a common multiple of their batch sizes; where some are inside a branch, an
+    ``each`` or a ``retry``, it is `max_in_flight` items. Without batched stages, each result comes before the next item
+    is read.
+
+    Examples
+    --------
+    >>> import dataflow as df
+    >>> list((df.stage(abs) >> str).map([-1, 2], df.Inline()))
+    ['1', '2']
+    """
+
+    name: ClassVar[str] = "inline"
+
+    passes: Iterable[str | Pass] | str | None = None
+    max_in_flight: int = 1024
+    clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        checks.whole_number("Inline", "max_in_flight", self.max_in_flight, 1)
+        if self.passes is not None and not isinstance(self.passes, str):
+            object.__setattr__(self, "passes", tuple(self.passes))
+
+    def plan(self, flow: Flow[Any, Any]) -> Plan:
+        """Return what would run."""
+        return make_plan(flow, self.passes)
+
+    def program(self, flow: Flow[Any, Any]) -> Program:
+        """Return a flow planned and made callable in this process."""
+        return Program(self.plan(flow), self.clock or SystemClock())
+
+    def open(self, flow: Flow[Any, Any]) -> InlineSession:
+        """Open a session, constructing all class stages now."""
+        program = self.program(flow)
+        program.construct()
+        return InlineSession(program, self)
+
+    def map(
+        self,
+        program: Program,
+        items: Iterable[Any],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        max_in_flight: int | None = None,
+        progress: bool | None = None,
+    ) -> Results:
+        """Run a program over items; `ordered` or not, results come in order here."""
+        job = _Job(program, checked_mode(on_error), _window(program.plan, self._limit(max_in_flight)), step_stats(program.plan))
+        total = len(items) if isinstance(items, Sized) else None
+        source = job.run(checked_items(items))
+        return Results(with_progress(source, total, progress))
+
+    def _limit(self, max_in_flight: int | None) -> int:
+        if max_in_flight is None:
+            return self.max_in_flight
+        return checks.whole_number("map", "max_in_flight", max_in_flight, 1)
+
+
+class _Job:
+    """One run over many items.
+
+    Parameters
+    ----------
+    program : Program
+        The linked plan.
+    on_error : str
+        What a failed item does.
+    window : int
+        How many items are read and run together.
+    stats : dict of str to StepStats
+        Where to count what the steps do.
+    whole : StepStats, optional
+        Where to count what the flow does.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        on_error: OnError,
+        window: int,
+        stats: dict[str, StepStats],
+        whole: StepStats | None = None,
+    ) -> None:
+        self._program = program
+        self._on_error = on_error
+        self.window = window
+        self._whole = whole
+        self._columns = Columns(program, stats)
+        self._quick = whole is None and not program.plan.block.batches
+
+    def run(self, items: Iterable[Any]) -> Generator[Any, None, None]:
+        """Yield the outcomes of all items."""
+        yield from self._one_by_one(items) if self._quick else self._in_windows(iter(items))
+
+    def _one_by_one(self, items: Iterable[Any]) -> Iterator[Any]:
+        call = self._program.bare
+        for index, item in enumerate(items):
+            try:
+                result = call(item)
+            except Exception as error:
+                fault = Fault(error, self._program.culprit(error))
+                yield from self.outcomes(index, [item], [None], {0: fault})
+            else:
+                yield result
+
+    def _in_windows(self, source: Iterator[Any]) -> Iterator[Any]:
+        start = 0
+        ended = False
+        while not ended:
+            window: list[Any] = []
+            broken: Exception | None = None
+            try:
+                window.extend(itertools.islice(source, self.window))
+            except Exception as error:  # what came before it is delivered first
+                broken = error
+            ended = len(window) < self.window
+            if window:
+                yield from self.window_outcomes(start, window)
+            start += len(window)
+            if broken is not None:
+                try:
+                    raise broken
+                finally:
+                    broken = None  # no cycle through the traceback of this frame
+
+    def window_outcomes(self, start: int, window: list[Any]) -> Iterator[Any]:
+        """Run one window of items and yield their outcomes."""
+        results, faults = self._columns.run(window)
+        if self._whole is not None:
+            self._whole.count(len(window), len(faults), 0.0)
+        return self.outcomes(start, window, results, faults) if faults else iter(results)
+
+    def outcomes(self, start: int, items: list[Any], results: list[Any], faults: Faults) -> Iterator[Any]:
+        """Yield results, and for failed items what `on_error` asks for."""
+        for position, result in enumerate(results):
+            fault = faults.get(position)
+            if fault is None:
+                yield result
+                continue
+            stage = self._program.note(fault.error, fault.op, start + position)
+            if self._on_error == "raise":
+                faults.clear()
+                raise fault.error
+            if self._on_error == "record":
+                yield Failure(start + position, items[position], stage, fault.error)
+
+
+def _window(plan: Plan, limit: int) -> int:
+    """Return how many items to run together so that batches are full, and no more than that or the limit."""
+    sizes = []
+    for step in plan.steps:
+        if isinstance(step.op, ops.Batched):
+            sizes.append(step.op.batch)
+        elif isinstance(step.op, ops.Call):
+            sizes.append(step.op.stage.options.batch or 1)
+        elif step.batches:  # how many items reach a batch in there is not known beforehand
+            return limit
+    common = math.lcm(*sizes)
+    largest = max(sizes, default=1)
+    return common if common <= limit else max(limit // largest * largest, min(limit, largest))
+
+
+class InlineSession(Session):
+    """A session in the calling thread: `submit` returns a future that is done.
+
+    Parameters
+    ----------
+    program : Program
+        The linked plan.
+    executor : Inline
+        Whose session it is.
+    """
+
+    def __init__(self, program: Program, executor: Inline) -> None:
+        super().__init__(program.plan)
+        self._program = program
+        self._executor = executor
+        self._stats = step_stats(program.plan)
+        self._columns = Columns(program, self._stats)
+        self._whole = StepStats()
+
+    def run(self, item: Any, deadline: float | None = None) -> Any:
+        self._check_open()
+        if deadline is None:
+            return self._run(item)
+        seconds = checks.duration("run", "deadline", deadline, zero=True)
+        task = policies.within(seconds, lambda: self._run(item), self._program.aside)
+        if task.done:
+            return task.result()
+        self._program.renew_all()
+        raise DeadlineExceeded(f"not done within the deadline of {seconds:g} s that the item was given")
+
+    def _run(self, item: Any) -> Any:
+        results, faults = self._columns.run([item])
+        self._whole.count(1, len(faults), 0.0)
+        if not faults:
+            return results[0]
+        fault = faults.pop(0)
+        self._program.note(fault.error, fault.op, None)
+        raise fault.error
+
+    def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:
+        self._check_open()
+        future: Future[Any] = Future()
+        try:
+            future.set_result(self.run(item, deadline))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    async def arun(self, item: Any, deadline: float | None = None) -> Any:
+        return self.run(item, deadline)
+
+    def map(
+        self,
+        items: Iterable[Any],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        max_in_flight: int | None = None,
+        progress: bool | None = None,
+    ) -> Results:
+        self._check_open()
+        job = self._job(on_error, max_in_flight)
+        total = len(items) if isinstance(items, Sized) else None
+        return Results(with_progress(self._while_open(job.run(checked_items(items))), total, progress))
+
+    def _job(self, on_error: OnError, max_in_flight: int | None) -> _Job:
+        window = _window(self.plan, self._executor._limit(max_in_flight))
+        return _Job(self._program, checked_mode(on_error), window, self._stats, self._whole)
+
+    def _while_open(self, outcomes: Iterator[Any]) -> Generator[Any, None, None]:
+        for outcome in outcomes:
+            self._check_open()
+            yield outcome
+
+    async def amap(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        max_in_flight: int | None = None,
+    ) -> AsyncIterator[Any]:
+        self._check_open()
+        if not isinstance(items, AsyncIterable):
+            for outcome in self.map(items, on_error=on_error, max_in_flight=max_in_flight, progress=False):
+                yield outcome
+            return
+        job = self._job(on_error, max_in_flight)
+        start = 0
+        window: list[Any] = []
+        broken: Exception | None = None
+        source = aiter(items)
+        while broken is None:
+            try:
+                window.append(await anext(source))
+            except StopAsyncIteration:
+                break
+            except Exception as error:  # what came before it is delivered first
+                broken = error
+            if len(window) == job.window:
+                for outcome in self._while_open(job.window_outcomes(start, window)):
+                    yield outcome
+                start, window = start + len(window), []
+        if window:
+            for outcome in self._while_open(job.window_outcomes(start, window)):
+                yield outcome
+        if broken is not None:
+            raise broken
+
+    def stats(self) -> SessionReport:
+        whole = self._whole.report()
+        return {
+            "executor": self._executor.name,
+            "digest": self.plan.digest,
+            "items": whole["items"],
+            "failures": whole["failures"],
+            "abandoned_threads": self._program.aside.abandoned,
+            "steps": {name: stats.report() for name, stats in self._stats.items()},
+        }

@@ -1,0 +1,72 @@
+"""Counting what a session does."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TypedDict
+
+from dataflow.plan import Plan
+
+
+class StepReport(TypedDict):
+    """What one step did: see `SessionReport`."""
+
+    items: int
+    failures: int
+    batches: dict[int, int]
+    seconds: float
+
+
+class SessionReport(TypedDict):
+    """What `Session.stats` returns.
+
+    Keys: ``executor``, its name; ``digest``, the plan's; ``items`` and ``failures``, of the whole flow;
+    ``abandoned_threads``, left behind by timeouts and races; ``steps``, by the steps' names: the items that reached it,
+    those that failed there, how many calls were made with each batch size, and the seconds spent in it.
+    """
+
+    executor: str
+    digest: str
+    items: int
+    failures: int
+    abandoned_threads: int
+    steps: dict[str, StepReport]
+
+
+class StepStats:
+    """The counters of one step; several threads may count at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._items = 0
+        self._failures = 0
+        self._seconds = 0.0
+        self._batches: Counter[int] = Counter()
+
+    def count(self, items: int, failures: int, seconds: float) -> None:
+        """Count items that the step was given, and the time that it took."""
+        with self._lock:
+            self._items += items
+            self._failures += failures
+            self._seconds += seconds
+
+    def batch(self, size: int) -> None:
+        """Count a call with a batch of this size."""
+        with self._lock:
+            self._batches[size] += 1
+
+    def report(self) -> StepReport:
+        """Return the counts."""
+        with self._lock:
+            return {
+                "items": self._items,
+                "failures": self._failures,
+                "batches": dict(sorted(self._batches.items())),
+                "seconds": self._seconds,
+            }
+
+
+def step_stats(plan: Plan) -> dict[str, StepStats]:
+    """Return counters for every step of a plan, by name."""
+    return {step.name: StepStats() for _, step in plan.walk()}
