@@ -1,7 +1,7 @@
 """Work done aside: in a thread of its own, which can be abandoned when its time is up.
 
-Python cannot stop a thread. What hangs is therefore left behind: its result is dropped, its thread is a daemon, and it is
-counted. Everything else is joined before the call that started it returns.
+Python cannot stop a thread. What hangs is therefore left behind: its result is dropped, its thread is a daemon, and it
+is counted. Everything else is joined before the call that started it returns.
 """
 
 from __future__ import annotations

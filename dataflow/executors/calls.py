@@ -188,4 +188,3 @@ def forget_frames(error: BaseException) -> None:
     """Let go of the frames that an error holds, and with them of the tensors in their variables."""
     error.__traceback__ = None
     error.__context__ = None
-

@@ -7,6 +7,7 @@ of all items under an ``each`` and the items that are tried again fill batches t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -193,7 +194,7 @@ class Columns:
         faults: Faults = {}
         for start in range(0, len(items), size):
             group = items[start : start + size]
-            task = policies.within(op.seconds, lambda group=group: self._block(step.bodies[0], group), self._aside)
+            task = policies.within(op.seconds, functools.partial(self._block, step.bodies[0], group), self._aside)
             if task.done:
                 values, failed = task.result()
             else:
@@ -258,11 +259,7 @@ class Columns:
 
     def _beside(self, step: Step, items: Column, enough: policies.Enough) -> dict[int, tuple[Column, Faults]]:
         """Run every body over the items, each aside, and return the outcomes of those that ended in time."""
-        works: list[Callable[[], tuple[Column, Faults]]] = [
-            lambda body=body: self._block(body, items)  # type: ignore[misc]
-            for body in step.bodies
-        ]
-        tasks = self._aside.run(works, enough)
+        tasks = self._aside.run([functools.partial(self._block, body, items) for body in step.bodies], enough)
         if not all(task.done for task in tasks):
             self._program.renew(step.op)
         return {index: task.result() for index, task in enumerate(tasks) if task.done}

@@ -91,7 +91,9 @@ class Inline:
         progress: bool | None = None,
     ) -> Results:
         """Run a program over items; `ordered` or not, results come in order here."""
-        job = _Job(program, checked_mode(on_error), _window(program.plan, self._limit(max_in_flight)), step_stats(program.plan))
+        job = _Job(
+            program, checked_mode(on_error), _window(program.plan, self._limit(max_in_flight)), step_stats(program.plan)
+        )
         total = len(items) if isinstance(items, Sized) else None
         source = job.run(checked_items(items))
         return Results(with_progress(source, total, progress))

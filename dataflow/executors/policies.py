@@ -7,6 +7,7 @@ a time limit, run their branches aside, because the first success, or those in t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,7 +77,7 @@ def timeout(op: ops.Timeout, body: One, aside: Aside, renew: Callable[[], None])
     """Return the one-item callable of a timeout."""
 
     def run(item: Any) -> Any:
-        task = within(op.seconds, lambda: body(item), aside)
+        task = within(op.seconds, functools.partial(body, item), aside)
         if task.done:
             return task.result()
         renew()
@@ -111,7 +112,7 @@ def race(bodies: Sequence[One], aside: Aside, renew: Callable[[], None]) -> One:
         return None if won or all(task.done for task in tasks) else math.inf
 
     def run(item: Any) -> Any:
-        tasks = aside.run([lambda body=body: body(item) for body in bodies], enough)  # type: ignore[misc]
+        tasks = aside.run([functools.partial(body, item) for body in bodies], enough)
         if not all(task.done for task in tasks):
             renew()
         won = next((task for task in tasks if task.done and task.error is None), tasks[-1])
@@ -139,7 +140,7 @@ def quorum(op: ops.Quorum, bodies: Sequence[One], aside: Aside, renew: Callable[
     def in_time(item: Any) -> Any:
         deadline = aside.clock.now() + (op.within or 0.0)
         tasks = aside.run(
-            [lambda body=body: body(item) for body in bodies],  # type: ignore[misc]
+            [functools.partial(body, item) for body in bodies],
             lambda tasks: enough_of(op, tasks, deadline - aside.clock.now()),
         )
         if not all(task.done for task in tasks):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Literal
 
 from dataflow.errors import DataflowError, OptionError
@@ -90,5 +90,3 @@ def _bar(total: int | None, show: bool | None) -> Any:
             return None
         raise ImportError("progress=True needs tqdm: pip install 'dataflow[progress]'") from error
     return tqdm(total=total)
-
-

@@ -321,7 +321,7 @@ class Flow(Generic[In, Out]):
         """
         from dataflow.expr import run
 
-        return run.graph_of(self, optimized)
+        return cast("networkx.MultiDiGraph[int]", run.graph_of(self, optimized))
 
     def optimize(self, passes: Any = None) -> Any:
         """Return the plan that the passes make of this flow.

@@ -138,14 +138,14 @@ class Fanout(Flow[In, tuple[*Ts]], Generic[In, *Ts]):
         return functools.reduce(lambda left, right: Fanout(pair=(left, right), origin=origin), children)
 
     @overload  # type: ignore[override]
-    def __or__(self, other: Fanout[In, A, B]) -> Fanout[In, *Ts, A, B]: ...
+    def __or__(self, other: Fanout[In, A, B]) -> Fanout[In, *Ts, A, B]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __or__(self, other: Fanout[In, A, B, C]) -> Fanout[In, *Ts, A, B, C]: ...
     @overload
     def __or__(self, other: Fanout[In, *tuple[Any, ...]]) -> Fanout[In, *tuple[Any, ...]]: ...
     @overload
     def __or__(self, other: Callable[[In], T]) -> Fanout[In, *Ts, T]: ...
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().__or__(other)
 
     if TYPE_CHECKING:

@@ -53,7 +53,7 @@ class Options:
     placement: str | None = None
 
     def __post_init__(self) -> None:
-        if self == _DEFAULTS.get("options", None):
+        if self == _DEFAULTS.get("options"):
             return
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise _bad("stage", "name", self.name, "a non-empty string")

@@ -6,6 +6,7 @@ import sys
 from types import FrameType
 from typing import Any, NamedTuple
 
+
 class Origin(NamedTuple):
     """A place in the user's code.
 
@@ -34,7 +35,8 @@ def caller() -> Origin:
 
 def definition(fn: Any) -> Origin | None:
     """Return where a Python function or class's ``__call__`` was defined; None where Python does not know."""
-    for candidate in (fn, getattr(fn, "func", None), getattr(fn, "__func__", None), getattr(type(fn), "__call__", None)):
+    inner = (getattr(fn, "func", None), getattr(fn, "__func__", None), getattr(type(fn), "__call__", None))
+    for candidate in (fn, *inner):
         code = getattr(candidate, "__code__", None)
         if code is not None:
             return Origin(code.co_filename, code.co_firstlineno)

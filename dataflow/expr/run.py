@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from dataflow.executors.link import Program
@@ -35,15 +35,17 @@ def first_call(flow: Flow[Any, Any], item: Any) -> Any:
     """
     call = program_of(flow).call
     object.__setattr__(flow, "_call", call)
-    object.__setattr__(flow, "__class__", _called_class(flow.kind))
+    object.__setattr__(flow, "__class__", _called_class(cast("Any", flow.kind)))
     return call(item)
 
 
 @functools.cache
-def _called_class(kind: type[Any]) -> type[Any]:
+def _called_class(kind: Any) -> type[Any]:
+    """Return the subclass of a kind of node to which its nodes belong once they have been called."""
     from dataflow.expr.flow import Flow
 
-    scope = {"__slots__": (), "__call__": Flow._call, "__module__": "dataflow.generated", "__doc__": kind.__doc__}
+    slot = vars(Flow)["_call"]  # the descriptor of the slot
+    scope = {"__slots__": (), "__call__": slot, "__module__": "dataflow.generated", "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), scope)
 
 

@@ -35,7 +35,7 @@ class Stage(Flow[In, Out]):
         Name, batch size, device and so on.
     """
 
-    __slots__ = ("args", "constructed", "fn", "kwargs", "options", "_key")
+    __slots__ = ("_key", "args", "constructed", "fn", "kwargs", "options")
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
@@ -126,7 +126,7 @@ class StageClass(Generic[Class, Batch]):
     def __init__(self, fn: type[Any], options: Options) -> None:
         self.fn = fn
         self.options = options
-        functools.update_wrapper(self, fn, updated=())
+        functools.update_wrapper(self, fn, updated=())  # pyright: ignore[reportArgumentType]
 
     @overload
     def __call__(

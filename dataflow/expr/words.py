@@ -22,8 +22,8 @@ identity = Identity()
 class _Item(Protocol):
     """What ``@stage(...)`` without a batch gives: a decorator of functions and classes that take one item."""
 
-    @overload
-    def __call__(self, fn: Class, /) -> StageClass[Class, None]: ...
+    @overload  # a class is callable too, which is why it comes first
+    def __call__(self, fn: Class, /) -> StageClass[Class, None]: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, fn: Callable[[A], B] | Lambda, /) -> Stage[A, B]: ...
 
@@ -38,13 +38,13 @@ class _Batched(Protocol):
 
 
 @overload
-def stage(fn: Class, /, *, batch: None = None, **options: Unpack[StageOptions]) -> StageClass[Class, None]: ...
+def stage(  # type: ignore[overload-overlap]
+    fn: Class, /, *, batch: None = None, **options: Unpack[StageOptions]
+) -> StageClass[Class, None]: ...
 @overload
 def stage(fn: Class, /, *, batch: int, **options: Unpack[StageOptions]) -> StageClass[Class, int]: ...
 @overload
-def stage(
-    fn: Callable[[A], B] | Lambda, /, *, batch: None = None, **options: Unpack[StageOptions]
-) -> Stage[A, B]: ...
+def stage(fn: Callable[[A], B] | Lambda, /, *, batch: None = None, **options: Unpack[StageOptions]) -> Stage[A, B]: ...
 @overload
 def stage(
     fn: Callable[[list[A]], Iterable[B]] | Lambda, /, *, batch: int, **options: Unpack[StageOptions]
@@ -280,7 +280,7 @@ def switch(
     >>> parity(7)
     'odd'
     """
-    if not isinstance(cases, Mapping) or (not cases and default is None):
+    if not isinstance(cases, Mapping) or (not cases and default is None):  # type: ignore[redundant-expr]
         raise CompositionError(
             f"switch takes a mapping of at least one key to a branch ({caller()}), not {short_repr(cases)}"
         )
@@ -314,9 +314,7 @@ def each(flow: Callable[[A], B] | Lambda) -> Flow[Iterable[A], list[B]]:
 @overload
 def race(first: Callable[[A], B], second: Callable[[A], C], /) -> Flow[A, B | C]: ...
 @overload
-def race(
-    first: Callable[[A], B], second: Callable[[A], C], third: Callable[[A], D], /
-) -> Flow[A, B | C | D]: ...
+def race(first: Callable[[A], B], second: Callable[[A], C], third: Callable[[A], D], /) -> Flow[A, B | C | D]: ...
 @overload
 def race(*flows: Callable[[A], B]) -> Flow[A, B]: ...
 def race(*flows: Any) -> Any:

@@ -56,7 +56,8 @@ def _bodies(node: Flow[Any, Any]) -> tuple[Flow[Any, Any], ...]:
 def _unnamed(flow: Flow[Any, Any]) -> tuple[Flow[Any, Any], tuple[str, ...]]:
     scope: tuple[str, ...] = ()
     while isinstance(flow, expr.Named):
-        flow, scope = flow.body, (*scope, flow.name)
+        scope = (*scope, flow.name)
+        flow = flow.body
     return flow, scope
 
 

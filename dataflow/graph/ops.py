@@ -39,7 +39,7 @@ class Op:
 
     def key(self) -> Hashable:
         """Return all that distinguishes this op from another on the same inputs."""
-        return (type(self), *(body.key() for body in self.bodies), *self.details())
+        return (self.name, *(body.key() for body in self.bodies), *self.details())
 
     def details(self) -> tuple[Hashable, ...]:
         """Return the op's own parameters as hashable values."""
@@ -352,7 +352,7 @@ class Fallback(Op):
     on: tuple[type[Exception], ...]
 
     def details(self) -> tuple[Hashable, ...]:
-        return self.on
+        return (self.on,)
 
     @property
     def bodies(self) -> tuple[Region, ...]:

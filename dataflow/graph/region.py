@@ -1,14 +1,14 @@
 """A region: one networkx graph of ops, with its inputs and outputs; and the builder that makes one.
 
-The graph is a `networkx.MultiDiGraph`. Nodes are numbered from 0 in an order in which every value is made before it is
-used; a node's one attribute, ``op``, is the typed payload. An edge's key is its `Port`: which output of the source goes to
-which input of the target, or, with ``AFTER``, that the target merely has to wait for the source.
+The graph is a `networkx.MultiDiGraph`. Nodes are numbered from 0 in an order in which every value is made before it
+is used; a node's one attribute, ``op``, is the typed payload. An edge's key is its `Port`: which output of the source
+goes to which input of the target, or, with ``AFTER``, that the target merely has to wait for the source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import networkx as nx
 
@@ -51,31 +51,23 @@ class Region:
     ----------
     graph : networkx.MultiDiGraph
         Taken over, and frozen.
+    nodes : tuple of Node, optional
+        The graph's nodes as `Region.nodes` gives them, where they are known already: reading them out of networkx again
+        would be a third of the time that a long chain takes to plan.
     """
 
     __slots__ = ("_key", "_nodes", "graph")
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, nodes: tuple[Node, ...] | None = None) -> None:
         self.graph: Graph = nx.freeze(graph)
-        self._nodes: tuple[Node, ...] | None = None
+        self._nodes = nodes
         self._key: Hashable = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, every value made before it is used."""
         if self._nodes is None:
-            sources: dict[int, list[tuple[int, Value]]] = {}
-            for source, target, port in self.graph.edges(keys=True):
-                sources.setdefault(target, []).append((port.target, Value(source, port.source)))
-            rows = []
-            for id_, op in self.graph.nodes(data="op"):
-                found = sources.get(id_, [])
-                if len(found) > 1:
-                    found.sort()
-                inputs = tuple(value for port, value in found if port != AFTER)
-                after = tuple(value.node for port, value in found if port == AFTER)
-                rows.append(Node(id_, op, inputs, after))
-            self._nodes = tuple(rows)
+            self._nodes = read_nodes(self.graph)
         return self._nodes
 
     @property
@@ -101,6 +93,20 @@ class Region:
     def pure(self) -> bool:
         """Return whether running it twice does no harm."""
         return all(node.op.pure() for node in self.nodes)
+
+
+def read_nodes(graph: Graph) -> tuple[Node, ...]:
+    """Return a graph's nodes in order, with their inputs by port."""
+    sources: dict[int, list[tuple[int, Value]]] = {}
+    for source, target, port in graph.edges(keys=True):
+        sources.setdefault(target, []).append((port.target, Value(source, port.source)))
+    rows = []
+    payloads: Any = graph.nodes(data="op")
+    for id_, op in payloads:
+        found = sorted(sources.get(id_, ()))
+        inputs = tuple(value for port, value in found if port != AFTER)
+        rows.append(Node(id_, op, inputs, tuple(value.node for port, value in found if port == AFTER)))
+    return tuple(rows)
 
 
 class Key:
@@ -130,14 +136,15 @@ class Builder:
 
     def __init__(self, inputs: int = 1) -> None:
         self._graph: Graph = nx.MultiDiGraph()
-        self._next = 0
+        self._nodes: list[Node] = []
         for index in range(inputs):
             self.add(Input(index=index))
 
     def add(self, op: Op, *inputs: Value, after: tuple[int, ...] = ()) -> Value:
         """Add a node and return its (first) output."""
-        id_ = self._next
-        self._next += 1
+        id_ = len(self._nodes)
+        after = tuple(sorted(after))
+        self._nodes.append(Node(id_, op, inputs, after))
         self._graph.add_node(id_, op=op)
         for port, value in enumerate(inputs):
             self._graph.add_edge(value.node, id_, key=Port(value.output, port))
@@ -152,7 +159,7 @@ class Builder:
 
     def finish(self) -> Region:
         """Return the finished region, its output node having been added like any other."""
-        return Region(self._graph)
+        return Region(self._graph, tuple(self._nodes))
 
 
 def regions(root: Region) -> Iterator[Region]:

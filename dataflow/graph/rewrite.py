@@ -66,9 +66,7 @@ def keep(region: Region, kept: set[int]) -> Region:
     return build.finish()
 
 
-def contract(
-    region: Region, groups: Sequence[Sequence[Node]], make: Callable[[Region, Sequence[Node]], Op]
-) -> Region:
+def contract(region: Region, groups: Sequence[Sequence[Node]], make: Callable[[Region, Sequence[Node]], Op]) -> Region:
     """Return the region with each group of nodes as one op.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataflow.graph import ops
-from dataflow.graph.region import AFTER, Port, Region, regions
+from dataflow.graph.region import AFTER, Port, Region, read_nodes, regions
 
 
 class InvalidGraph(AssertionError):
@@ -24,7 +24,8 @@ def verify(root: Region) -> None:
 
 
 def _verify_shape(region: Region) -> None:
-    nodes = region.nodes
+    nodes = read_nodes(region.graph)
+    _check(nodes == region.nodes, "the nodes as read are those of the graph")
     kinds = [type(node.op) for node in nodes]
     size = region.size
     _check(kinds[:size] == [ops.Input] * size, "inputs come first")
@@ -34,9 +35,7 @@ def _verify_shape(region: Region) -> None:
         _check(isinstance(port, Port), f"edge {source}->{target} has a Port as its key")
         _check(source < target, f"edge {source}->{target} ascends")
     for node in nodes:
-        filled = sorted(
-            port.target for _, _, port in region.graph.in_edges(node.id, keys=True) if port.target != AFTER
-        )
+        filled = sorted(port.target for _, _, port in region.graph.in_edges(node.id, keys=True) if port.target != AFTER)
         _check(filled == list(range(node.op.ports)), f"node {node.id} ({node.op.name}) has each of its ports filled")
         for value in node.inputs:
             _check(value.output < nodes[value.node].op.outputs, f"node {value.node} has an output {value.output}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from dataflow.graph import Region
+from dataflow.graph import Region, ops
+
+_MOST_NAMED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +75,11 @@ class Pass:
     about: str
     run: Callable[[Region, Remarks], Region]
     repeats: bool = True
+
+
+def subject(members: Sequence[ops.Op]) -> str:
+    """Return the names of ops that belong together, the middle left out where they are many."""
+    if len(members) <= _MOST_NAMED:
+        return " + ".join(op.label() for op in members)
+    first = " + ".join(op.label() for op in members[: _MOST_NAMED - 2])
+    return f"{first} + … + {members[-1].label()} ({len(members)} ops)"

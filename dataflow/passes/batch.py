@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from dataflow.graph import Node, Region, contract, ops, regions, rewrite
-from dataflow.passes.base import Pass, Remarks
+from dataflow.passes.base import Pass, Remarks, subject
 from dataflow.passes.cluster import Class, clusters
 from dataflow.passes.fuse import CPU
 
 
 def run(root: Region, remarks: Remarks) -> Region:
     """Rewrite every region below `root`."""
-
     grouped = {
         id(node.op.body) for region in regions(root) for node in region.nodes if isinstance(node.op, ops.Batched)
     }
@@ -45,7 +44,7 @@ def _batch(region: Region, remarks: Remarks) -> Region:
     def make(body: Region, members: Sequence[Node]) -> ops.Op:
         placement, batch = _settings(members[0].op)
         remarks.did(
-            " + ".join(node.op.label() for node in members),
+            subject([node.op for node in members]),
             f"batched stages of placement {placement!r}: batches of up to {batch} formed and split once",
         )
         return ops.Batched(body=body, placement=placement, batch=batch)

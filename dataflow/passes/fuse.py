@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dataflow.expr.options import Options
 from dataflow.graph import Node, Region, contract, ops, regions, replace_ops, rewrite
-from dataflow.passes.base import Pass, Remarks
+from dataflow.passes.base import Pass, Remarks, subject
 from dataflow.passes.cluster import Class, clusters
 
 CPU = "cpu"
@@ -74,8 +74,8 @@ def run(root: Region, remarks: Remarks) -> Region:
 
         def make(body: Region, members: Sequence[Node]) -> ops.Op:
             placement = str(known[members[0].id])
-            labels = [node.op.label() for node in members if not isinstance(node.op, _UNSAID)]
-            remarks.did(" + ".join(labels), f"CPU ops of placement {placement!r}: one generated function")
+            said = [node.op for node in members if not isinstance(node.op, _UNSAID)]
+            remarks.did(subject(said), f"CPU ops of placement {placement!r}: one generated function")
             return ops.Fused(body=body, placement=placement)
 
         # a fused op keeps the bodies it had, even where another construct that is not fused shares them
@@ -113,9 +113,7 @@ def _placements(root: Region) -> _Placements:
     found: _Placements = {}
     for region in regions(root):
         known = _classes(region, found)
-        own = {
-            known[node.id] for node in region.ops() if known[node.id] is None or not isinstance(node.op, _GLUE)
-        }
+        own = {known[node.id] for node in region.ops() if known[node.id] is None or not isinstance(node.op, _GLUE)}
         found[id(region)] = "" if not own else (str(own.pop()) if len(own) == 1 and None not in own else None)
     return found
 

@@ -7,14 +7,16 @@ function in the traceback says which op it was, so that the blame is free until 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import keyword
 from collections import Counter
 from typing import Literal
 
-from dataflow.graph import Region, Value, ops
+from dataflow.graph import Node, Region, Value, ops
 
-_ARM_OPS = 6
-_ARM_DEPTH = 3
+_INLINE_ARMS = 4
+_INLINE_OPS = 6
+_INLINE_DEPTH = 3
 _QUICK_KEYS = (bool, int, str, type(None))
 
 
@@ -88,15 +90,6 @@ def generate(region: Region, name: str = "flow", *, guarded: bool = False) -> Co
     return _Generator(name, guarded).run(region)
 
 
-def inlined(op: ops.Op, depth: int = 0) -> bool:
-    """Return whether a switch's branches are written into the function that holds it, being few and small."""
-    if not isinstance(op, ops.Switch):
-        return isinstance(op, (ops.Fused, ops.Batched))
-    if len(op.arms) > _ARM_OPS or depth >= _ARM_DEPTH:
-        return False
-    return all(sum(1 for _ in arm.ops()) <= _ARM_OPS for arm in op.arms)
-
-
 class _Generator:
     def __init__(self, name: str, guarded: bool) -> None:
         self._name = name
@@ -115,14 +108,9 @@ class _Generator:
         if self._guarded:
             self._line(1, "try:")
             indent = 2
-        results = self._region(region, arguments, indent, depth=0, owned=set(arguments))
-        given = f"({', '.join(results)})" if len(results) > 1 else results[0]
-        prefix = "    " * indent + f"{given} = "
-        if self._lines[-1].startswith(prefix):  # the last op's value is the result
-            op = self._blame.pop(len(self._lines), None)
-            self._line(indent, "return " + self._lines.pop().removeprefix(prefix), op)
-        else:
-            self._line(indent, f"return {given}")
+        results = self._region(region, arguments, _Place(indent, "return "), owned=set(arguments))
+        if len(results) > 1:
+            self._line(indent, f"return ({', '.join(results)})")
         if self._guarded:
             self._line(1, "except Exception as error:")
             self._line(2, "_blame(error)")
@@ -145,10 +133,8 @@ class _Generator:
         self._variables += 1
         return f"v{self._variables}"
 
-    def _region(
-        self, region: Region, given: list[str], indent: int, depth: int, owned: set[str] | None = None
-    ) -> list[str]:
-        """Write a region's ops, and return the names that hold its outputs.
+    def _region(self, region: Region, given: list[str], place: _Place, owned: set[str] | None = None) -> list[str]:
+        """Write a region's ops; deliver its output to the place if it has but one, else return the outputs' names.
 
         A name is used again as soon as its value is not needed any more, so that a value lives no longer than it would
         in nested calls. Names that the region was given belong to what surrounds it, unless they are `owned`.
@@ -170,30 +156,53 @@ class _Generator:
 
         for index, name in enumerate(given):
             define(Value(index), name)
-        for node in region.ops():
+        last = (
+            region.nodes[-2] if len(region.outputs) == 1 and region.outputs[0].node == len(region.nodes) - 2 else None
+        )
+        decision: ops.Route | None = None
+        for node, following in itertools.pairwise(region.nodes):
+            if isinstance(node.op, ops.Input):
+                continue
             inputs = [names[value] for value in node.inputs]
+            if isinstance(node.op, ops.Route) and _decides(node, following, uses):
+                decision = node.op  # the switch that comes next looks at the key itself
+                define(Value(node.id), inputs[0])
+                release(inputs)
+                continue
             early = not isinstance(node.op, (ops.Same, ops.Switch, ops.Fused, ops.Batched))
             if early:  # the result may take the place of an input that ends here
                 release(inputs)
-            for output, name in enumerate(self._op(node.op, inputs, indent, depth)):
+            if node is last and place.target:
+                self._op(node.op, inputs, place, decision)
+                return []
+            for output, name in enumerate(self._op(node.op, inputs, place.within(), decision)):
                 define(Value(node.id, output), name)
                 if name not in given:
                     mine.add(name)
+            decision = None
             if not early:
                 release(inputs)
-        return [names[value] for value in region.outputs]
+        outputs = [names[value] for value in region.outputs]
+        if place.target and len(outputs) == 1:
+            self._line(place.indent, place.target + outputs[0])
+            return []
+        return outputs
 
-    def _op(self, op: ops.Op, inputs: list[str], indent: int, depth: int) -> list[str]:
-        if isinstance(op, ops.Same):
-            return inputs
+    def _op(self, op: ops.Op, inputs: list[str], place: _Place, decision: ops.Route | None) -> list[str]:
+        """Write one op, to the place if that has a target, else to names that are returned."""
         if isinstance(op, (ops.Fused, ops.Batched)):
-            return self._region(op.body, inputs, indent, depth)
-        result = self._fresh()
+            return self._region(op.body, inputs, place)
+        if isinstance(op, ops.Same) and not place.target:
+            return inputs
+        names = []
+        if not place.target:
+            names = [self._fresh()]
+            place = place.to(f"{names[0]} = ")
         if isinstance(op, ops.Switch):
-            self._switch(op, inputs, result, indent, depth)
-            return [result]
-        self._line(indent, f"{result} = {self._expression(op, inputs)}", op)
-        return [result]
+            self._switch(op, inputs, place, decision)
+        else:
+            self._line(place.indent, place.target + self._expression(op, inputs), op)
+        return names
 
     def _expression(self, op: ops.Op, inputs: list[str]) -> str:
         match op:
@@ -209,37 +218,57 @@ class _Generator:
             case ops.Spread():
                 return f"{self._bind('spread', op)}({inputs[0]})"
             case ops.Route():
-                return self._route(op, inputs[0])
+                return f"{self._bind('route', op)}({inputs[0]})"
+            case ops.Same():
+                return inputs[0]
             case ops.Each():
                 return f"[{self._bind('each', op)}(e) for e in {inputs[0]}]"
         return f"{self._bind('construct', op)}({inputs[0]})"
 
-    def _route(self, op: ops.Route, key: str) -> str:
-        """Write the branch's number: the first keys by identity, which is what a dict looks at first as well."""
-        chain = ""
-        for index, value in enumerate(op.keys[:2]):
-            if type(value) in _QUICK_KEYS:
-                chain += f"{index} if {key} is {self._bind('key', op, index)} else "
-        return f"{chain}{self._bind('route', op)}({key})"
+    def _switch(self, op: ops.Switch, inputs: list[str], place: _Place, decision: ops.Route | None) -> None:
+        """Write a switch: the first branches in place, chosen by the key's identity, the others through a table.
 
-    def _switch(self, op: ops.Switch, inputs: list[str], result: str, indent: int, depth: int) -> None:
+        Identity is what a dict looks at first as well, so that the table, which is asked where no identity holds,
+        agrees.
+        """
         chosen, value = inputs
-        if not inlined(op, depth):
-            self._line(indent, f"{result} = {self._bind('arm', op)}[{chosen}]({value})", op)
-            return
-        for index, arm in enumerate(op.arms):
-            last = index == len(op.arms) - 1
-            if len(op.arms) > 1:
-                head = "else:" if last else f"{'if' if index == 0 else 'elif'} {chosen} == {index}:"
-                self._line(indent, head)
-            inner = indent + (len(op.arms) > 1)
-            written = len(self._lines)
-            output = self._region(arm, [value], inner, depth + 1)[0]
-            prefix = "    " * inner + f"{output} = "
-            if len(self._lines) > written and self._lines[-1].startswith(prefix):
-                self._lines[-1] = "    " * inner + f"{result} = " + self._lines[-1].removeprefix(prefix)
-            else:
-                self._line(inner, f"{result} = {output}")
+        if decision is not None:
+            word = "if"
+            for index, arm in enumerate(op.arms[: len(op.keys)][:_INLINE_ARMS]):
+                small = sum(1 for _ in arm.ops()) <= _INLINE_OPS and place.depth < _INLINE_DEPTH
+                if small and type(op.keys[index]) in _QUICK_KEYS:
+                    self._line(place.indent, f"{word} {chosen} is {self._bind('key', op, index)}:")
+                    self._region(arm, [value], place.inside())
+                    word = "elif"
+            chosen = f"{self._bind('route', decision)}({chosen})"
+            if word == "elif":
+                self._line(place.indent, "else:")
+                place = place.inside()
+        self._line(place.indent, f"{place.target}{self._bind('arm', op)}[{chosen}]({value})", op)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where code is written and what becomes of its value: ``return``, an assignment, or a name to be chosen."""
+
+    indent: int
+    target: str = ""
+    depth: int = 0
+
+    def within(self) -> _Place:
+        return dataclasses.replace(self, target="")
+
+    def to(self, target: str) -> _Place:
+        return dataclasses.replace(self, target=target)
+
+    def inside(self) -> _Place:
+        return dataclasses.replace(self, indent=self.indent + 1, depth=self.depth + 1)
+
+
+def _decides(node: Node, following: Node, uses: Counter[Value]) -> bool:
+    """Return whether a route is there for nothing but the switch that comes right behind it."""
+    alone = uses[Value(node.id)] == 1 and isinstance(following.op, ops.Switch)
+    return alone and following.inputs[0] == Value(node.id)
 
 
 def _arguments(names: tuple[str, ...] | None, inputs: list[str]) -> str:
@@ -249,4 +278,3 @@ def _arguments(names: tuple[str, ...] | None, inputs: list[str]) -> str:
     if all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
         return ", ".join(f"{name}={value}" for name, value in pairs)
     return f"**{{{', '.join(f'{name!r}: {value}' for name, value in pairs)}}}"
-

@@ -1,6 +1,6 @@
 """The digest of a plan: equal in every process that would run the same thing.
 
-It is taken of the graph's text and of what identifies each user function: its module, name and code. Nothing that
+It is taken of the graph's ops and of what identifies each user function: its module, name and code. Nothing that
 differs between processes (addresses, hash seeds, the order of sets) goes in.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import types
 from typing import Any
 
-from dataflow.graph import Region, ops, regions, to_text
+from dataflow.graph import Region, ops, regions
 
 
 def digest(region: Region) -> str:
@@ -24,12 +24,17 @@ def digest(region: Region) -> str:
     >>> digest(lower(df.stage(abs) >> str)) == digest(lower(df.stage(abs) >> str))
     True
     """
-    state = hashlib.sha256(to_text(region).encode())
+    done: dict[int, str] = {}  # by the identity of regions, for one that is shared counts once
     for part in regions(region):
+        state = hashlib.sha256()
         for node in part.nodes:
+            state.update(f"{node.op.head()} {node.op.tail()} {node.inputs} {node.after}".encode())
+            for body in node.op.bodies:
+                state.update(done[id(body)].encode())
             for thing in _identifying(node.op):
                 state.update(_identify(thing).encode())
-    return state.hexdigest()[:16]
+        done[id(part)] = state.hexdigest()
+    return done[id(region)][:16]
 
 
 def _identifying(op: ops.Op) -> tuple[Any, ...]:

@@ -126,12 +126,19 @@ class Plan:
         return self.labels[id(op)]
 
     def walk(self) -> Iterator[tuple[int, Step]]:
-        """Yield every step with its depth, each before the steps that it holds."""
+        """Yield every step with its depth, each before the steps that it holds.
+
+        A block that several steps share is yielded once, where it is met first.
+        """
+        seen: set[int] = set()
         stack = [(0, step) for step in reversed(self.steps)]
         while stack:
             depth, step = stack.pop()
             yield depth, step
-            stack += [(depth + 1, held) for body in reversed(step.bodies) for held in reversed(body.steps)]
+            for body in reversed(step.bodies):
+                if id(body) not in seen:
+                    seen.add(id(body))
+                    stack += [(depth + 1, held) for held in reversed(body.steps)]
 
 
 def make_plan(flow: Flow[Any, Any], passes: Iterable[str | Pass] | str | None = None) -> Plan:

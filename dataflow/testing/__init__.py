@@ -30,3 +30,7 @@ def __getattr__(name: str) -> Any:
             f"{__name__}.{name} needs Hypothesis: pip install 'dataflow[testing]'", name="hypothesis"
         ) from error
     return getattr(strategies, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

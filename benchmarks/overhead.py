@@ -1,0 +1,77 @@
+"""One item through ten trivial stages: what the glue costs."""
+
+from __future__ import annotations
+
+from benchmarks.measure import Competitor, Goal, Report, Run, Task, compare
+from benchmarks.peers import adapters
+
+
+def f0(x: int) -> int:
+    return x + 1
+
+
+def f1(x: int) -> int:
+    return x + 2
+
+
+def f2(x: int) -> int:
+    return x + 3
+
+
+def f3(x: int) -> int:
+    return x + 4
+
+
+def f4(x: int) -> int:
+    return x + 5
+
+
+def f5(x: int) -> int:
+    return x + 6
+
+
+def f6(x: int) -> int:
+    return x + 7
+
+
+def f7(x: int) -> int:
+    return x + 8
+
+
+def f8(x: int) -> int:
+    return x + 9
+
+
+def f9(x: int) -> int:
+    return x + 10
+
+
+FUNCTIONS = (f0, f1, f2, f3, f4, f5, f6, f7, f8, f9)
+
+
+def hand(x: int) -> int:
+    """Do it as one would by hand."""
+    return f9(f8(f7(f6(f5(f4(f3(f2(f1(f0(x))))))))))
+
+
+def ours() -> Run:
+    """Do it as a flow."""
+    import dataflow as df
+
+    return df.stage(f0) >> f1 >> f2 >> f3 >> f4 >> f5 >> f6 >> f7 >> f8 >> f9
+
+
+def report() -> Report:
+    """Measure."""
+    items = tuple(range(100))
+    task = Task(items=lambda: items, right=lambda x, y: bool(y == hand(x)))
+    table = compare(
+        "one item through 10 trivial stages",
+        [
+            Competitor("hand-nested calls", lambda: hand, task),
+            Competitor("dataflow", ours, task),
+            *adapters("chain", FUNCTIONS, task=task),
+        ],
+    )
+    ratio = table.row("dataflow").ratio
+    return Report((table,), (Goal("overhead of ten stages", ratio, 1.3),))
