@@ -67,6 +67,11 @@ class Stage(Flow[In, Out]):
         """The stage's name in graphs, errors and metrics: the callable's qualified name unless it was given one."""
         return self.options.name or qualified_name(self.fn)
 
+    def __hash__(self) -> int:
+        if self._hash is None:
+            _set(self, "_hash", hash((Stage, self.params(), ())))  # as Flow.__hash__ does, without a walk
+        return self._hash  # type: ignore[return-value]
+
     def params(self) -> Hashable:
         if self._key is None:
             extra = (value_key(self.args), value_key(dict(self.kwargs))) if self.constructed else ()

@@ -162,8 +162,16 @@ class Builder:
         return Region(self._graph, tuple(self._nodes))
 
 
-def regions(root: Region) -> Iterator[Region]:
-    """Yield `root` and every region held inside it, each once, the held before the holder."""
+def regions(root: Region, *, whole: tuple[type[Op], ...] = ()) -> Iterator[Region]:
+    """Yield `root` and every region held inside it, each once, the held before the holder.
+
+    Parameters
+    ----------
+    root : Region
+        Where to start.
+    whole : tuple of types
+        Ops whose regions are left out.
+    """
     seen: set[int] = set()
     stack: list[tuple[Region, bool]] = [(root, False)]
     while stack:
@@ -173,4 +181,5 @@ def regions(root: Region) -> Iterator[Region]:
         elif id(region) not in seen:
             seen.add(id(region))
             stack.append((region, True))
-            stack.extend((body, False) for node in region.nodes for body in node.op.bodies)
+            holders = (node.op for node in region.nodes if not isinstance(node.op, whole))
+            stack.extend((body, False) for op in holders for body in op.bodies)

@@ -25,20 +25,28 @@ def verify(root: Region) -> None:
 
 def _verify_shape(region: Region) -> None:
     nodes = read_nodes(region.graph)
-    _check(nodes == region.nodes, "the nodes as read are those of the graph")
+    if nodes != region.nodes:
+        raise InvalidGraph("the nodes as read are not those of the graph")
+    if [node.id for node in nodes] != list(range(len(nodes))):
+        raise InvalidGraph("nodes are not numbered from 0, in order")
     kinds = [type(node.op) for node in nodes]
-    size = region.size
-    _check(kinds[:size] == [ops.Input] * size, "inputs come first")
-    _check(kinds.count(ops.Output) == 1 and kinds[-1] is ops.Output, "one output, last")
-    _check([node.id for node in nodes] == list(range(len(nodes))), "nodes numbered from 0, in order")
+    if kinds[: region.size] != [ops.Input] * region.size:
+        raise InvalidGraph("inputs do not come first")
+    if kinds.count(ops.Output) != 1 or kinds[-1] is not ops.Output:
+        raise InvalidGraph("there is not exactly one output, last")
+    ports: list[list[int]] = [[] for _ in nodes]
     for source, target, port in region.graph.edges(keys=True):
-        _check(isinstance(port, Port), f"edge {source}->{target} has a Port as its key")
-        _check(source < target, f"edge {source}->{target} ascends")
-    for node in nodes:
-        filled = sorted(port.target for _, _, port in region.graph.in_edges(node.id, keys=True) if port.target != AFTER)
-        _check(filled == list(range(node.op.ports)), f"node {node.id} ({node.op.name}) has each of its ports filled")
-        for value in node.inputs:
-            _check(value.output < nodes[value.node].op.outputs, f"node {value.node} has an output {value.output}")
+        if not isinstance(port, Port):
+            raise InvalidGraph(f"the key of edge {source}->{target} is no Port")
+        if source >= target:
+            raise InvalidGraph(f"edge {source}->{target} does not ascend")
+        if port.target != AFTER:
+            ports[target].append(port.target)
+        if port.target != AFTER and port.source >= nodes[source].op.outputs:
+            raise InvalidGraph(f"node {source} has no output {port.source}")
+    for node, filled in zip(nodes, ports, strict=True):
+        if sorted(filled) != list(range(node.op.ports)):
+            raise InvalidGraph(f"node {node.id} ({node.op.name}) does not have each of its ports filled once")
 
 
 def _verify_op(op: ops.Op) -> None:

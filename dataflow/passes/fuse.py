@@ -79,8 +79,9 @@ def run(root: Region, remarks: Remarks) -> Region:
             return ops.Fused(body=body, placement=placement)
 
         # a fused op keeps the bodies it had, even where another construct that is not fused shares them
-        kept = replace_ops(region, {node.id: node.op for group in chosen for node in group})
-        return contract(kept, chosen, make)
+        if region is not before:
+            region = replace_ops(region, {node.id: node.op for group in chosen for node in group})
+        return contract(region, chosen, make)
 
     return rewrite(root, change)
 

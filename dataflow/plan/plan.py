@@ -185,7 +185,7 @@ def _labels(root: Region) -> Mapping[int, str]:
 def _block(root: Region, labels: Mapping[int, str]) -> Block:
     blocks: dict[int, Block] = {}
     names: dict[str, int] = {}
-    for region in regions(root):
+    for region in regions(root, whole=(ops.Fused, ops.Batched)):
         blocks[id(region)] = Block(region, tuple(_steps(region, labels, blocks, names)))
     return blocks[id(root)]
 

@@ -1,0 +1,237 @@
+"""Steps, remarks and expressions in words: what people read in every format."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from dataflow.expr.flow import Flow
+from dataflow.expr.nodes import Chain
+from dataflow.expr.options import Options
+from dataflow.expr.stage import short_repr
+from dataflow.graph import Region, ops, regions
+from dataflow.plan import Plan, Step
+
+_LOCALS = re.compile(r"[\w.<>]*<locals>\.")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_NUMBER = re.compile(r"#\d+$")
+_JOINTS = (" >> ", " | ", ", ")
+_PARTS = 40
+_INNER_PARTS = 12
+_INNER_LENGTH = 300
+_UNSAID = (ops.Input, ops.Output, ops.Same, ops.Pack, ops.Route)
+
+
+def clean(text: str) -> str:
+    """Return text on one line, without the addresses and the ``<locals>`` that say nothing to a reader.
+
+    Examples
+    --------
+    >>> clean("main.<locals>.load + Model(<Weights object at 0x7f21>)")
+    'load + Model(<Weights object>)'
+    """
+    return " ".join(_ADDRESS.sub("", _LOCALS.sub("", text)).split())
+
+
+def folded(parts: Iterable[str], limit: int = _PARTS) -> list[str]:
+    """Return parts with neighbours that are equal as one, and of many only the first and the last.
+
+    Examples
+    --------
+    >>> folded(["a", "b", "b", "b"])
+    ['a', 'b ×3']
+    >>> folded("abcdefg", limit=4)
+    ['a', 'b', '… 4 more …', 'g']
+    """
+    runs = [(part, len(list(same))) for part, same in itertools.groupby(parts)]
+    shown = [part if count == 1 else f"{part} ×{count}" for part, count in runs]
+    if len(runs) <= limit:
+        return shown
+    hidden = sum(count for _, count in runs[limit - 2 : -1])
+    return [*shown[: limit - 2], f"… {hidden} more …", shown[-1]]
+
+
+def expression(flow: Flow[Any, Any], limit: int = 1000) -> str:
+    """Return a flow as it is written, with repeats folded, cut after about `limit` characters.
+
+    Examples
+    --------
+    >>> import dataflow as df
+    >>> expression(df.stage(abs) >> abs >> abs >> str)
+    'abs ×3 >> str'
+    """
+    out: list[str] = []
+    length = 0
+    stack: list[str | Flow[Any, Any] | Iterator[str | Flow[Any, Any]]] = [flow]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, str):
+            out.append(clean_edges(top))
+            length += len(top)
+            if length > limit:
+                return "".join(out)[:limit] + " …"
+        elif isinstance(top, Flow):
+            stack.append(_runs(top.pieces()))
+        elif (piece := next(top, None)) is not None:
+            stack += (top, piece)
+    return "".join(out)
+
+
+def clean_edges(text: str) -> str:
+    """Return a piece of text cleaned, with a space kept at each end that has one."""
+    return " " * text[:1].isspace() + clean(text) + " " * (len(text) > 1 and text[-1:].isspace())
+
+
+def _runs(pieces: Iterator[str | Flow[Any, Any]]) -> Iterator[str | Flow[Any, Any]]:
+    """Yield a node's pieces, with a flow that stands several times in a row as one and its number."""
+    last: Flow[Any, Any] | None = None
+    count, gap, joint = 1, "", ""
+    for piece in itertools.chain(pieces, (None,)):
+        if isinstance(piece, str):
+            gap += piece
+            continue
+        if last is not None and piece == last and gap in _JOINTS and joint in ("", gap):
+            count, gap, joint = count + 1, "", gap
+            continue
+        if last is not None:
+            wrapped = count > 1 and isinstance(last, Chain)
+            yield "(" * wrapped
+            yield last
+            yield ")" * wrapped + f" ×{count}" * (count > 1)
+        yield gap
+        last, count, gap, joint = piece, 1, "", ""
+
+
+class Wording:
+    """What the steps of a plan are called and what they do.
+
+    Parameters
+    ----------
+    plan : Plan
+        Whose steps.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._inside: dict[int, str] = {}
+        for step in _distinct(plan):
+            if isinstance(step.op, (ops.Fused, ops.Batched)):
+                self._read(step.op.body)
+
+    def title(self, step: Step, *, numbered: bool = True) -> str:
+        """Return what a step consists of; `numbered`, with the numbers that tell stages of one name apart."""
+        if isinstance(step.op, (ops.Fused, ops.Batched)):
+            return " + ".join(self._parts(step.op.body, _PARTS, numbered)) or step.op.name
+        return self._name(step.op, numbered)
+
+    def does(self, step: Step) -> str:
+        """Return how a step runs, and where, in a few words."""
+        common, _ = _options(step)
+        return ", ".join((_how(step), *common))
+
+    def notes(self, step: Step) -> list[str]:
+        """Return what some but not all stages of a step ask for."""
+        _, own = _options(step)
+        rows = [f"{clean(call.label())}: {', '.join(asked)}" for call, asked in own if asked]
+        return folded(rows)
+
+    def _read(self, root: Region) -> None:
+        for region in regions(root):
+            if id(region) not in self._inside:
+                text = " + ".join(self._parts(region, _INNER_PARTS, numbered=False)) or "identity"
+                self._inside[id(region)] = text if len(text) <= _INNER_LENGTH else text[:_INNER_LENGTH] + "…"
+
+    def _parts(self, region: Region, limit: int, numbered: bool) -> list[str]:
+        return folded((self._whole(node.op, numbered) for node in region.ops() if not isinstance(node.op, _UNSAID)), limit)
+
+    def _whole(self, op: ops.Op, numbered: bool) -> str:
+        """Return an op's name with all that it holds, as what is fused is read."""
+        if not op.bodies:
+            return self._name(op, numbered)
+        held = folded((self._inside[id(body)] for body in op.bodies), _INNER_PARTS)
+        return f"{self._name(op, numbered)}({', '.join(held)})"
+
+    def _name(self, op: ops.Op, numbered: bool) -> str:
+        text = clean(op.label())
+        if not numbered or not isinstance(op, ops.Call):
+            return text
+        number = _NUMBER.search(self._plan.label(op))
+        return text if number is None or op.stage.name.endswith(number[0]) else text + number[0]
+
+
+def _distinct(plan: Plan) -> Iterator[Step]:
+    """Yield every step once, each before those that it holds."""
+    seen: set[int] = set()
+    stack = [plan.block]
+    while stack:
+        block = stack.pop()
+        if id(block) not in seen:
+            seen.add(id(block))
+            yield from block.steps
+            stack += [body for step in reversed(block.steps) for body in reversed(step.bodies)]
+
+
+def _how(step: Step) -> str:
+    match step.op:
+        case ops.Call(stage=stage) if stage.options.batch is not None:
+            return f"batches of up to {stage.options.batch}"
+        case ops.Call():
+            return "called per item"
+        case ops.Fused():
+            return "one generated function"
+        case ops.Batched(batch=batch):
+            return f"batches of up to {batch}, formed and split once"
+        case ops.Pack(names=None):
+            return "the parts as a tuple"
+        case ops.Pack():
+            return "the parts as a dict"
+        case ops.Apply() | ops.Spread():
+            return "called with the parts"
+        case ops.Same():
+            return "its input"
+        case ops.Route(keys=keys, default=default):
+            known = folded([*(clean(short_repr(key)) for key in keys), *["default"] * default], 8)
+            return f"finds the branch: {', '.join(known)}"
+        case ops.Switch():
+            return "only the branch that was found runs"
+        case ops.Each():
+            return f"for every element{', in batches across items' if step.batches else ''}"
+        case ops.Race():
+            return "the first success counts"
+        case ops.Retry(times=times, on=on, backoff=backoff):
+            wait = f", waiting {backoff:g} s and each time twice as long" if backoff else ""
+            return f"up to {times} more attempt{'s' * (times > 1)} on {_types(on)}{wait}"
+        case ops.Timeout(seconds=seconds):
+            return f"at most {seconds:g} s"
+        case ops.Fallback(on=on):
+            return f"on {_types(on)} another takes over"
+        case ops.Quorum(quorum=quorum, within=within, branches=branches):
+            wait = "" if within is None else f" within {within:g} s"
+            return f"called with what succeeds{wait}, at least {quorum} of {len(branches)}"
+    return step.op.name
+
+
+def _types(types: Sequence[type[Exception]]) -> str:
+    return " or ".join(cls.__name__ for cls in types)
+
+
+def _options(step: Step) -> tuple[list[str], list[tuple[ops.Call, list[str]]]]:
+    """Return what all stages of a step ask for, and what each one asks for besides."""
+    asked = [(call, _asks(call.stage.options)) for call in step.stages]
+    common = [ask for ask in asked[0][1] if all(ask in asks for _, asks in asked)] if asked else []
+    return common, [(call, [ask for ask in asks if ask not in common]) for call, asks in asked]
+
+
+def _asks(options: Options) -> list[str]:
+    """Return what a stage asks for besides its batch, in words."""
+    asks = [f"on {options.device}"] if options.gpu else []
+    asks += [f"placement {options.placement!r}"] if options.placement is not None else []
+    if options.replicas != 1:
+        low_high = options.replicas if isinstance(options.replicas, tuple) else (options.replicas,)
+        asks.append(f"{' to '.join(map(str, low_high))} replicas")
+    asks += [f"{name}={value}" for name, value in options.given().items() if name in ("cpus", "gpus", "memory")]
+    if "max_wait" in options.given():
+        asks.append(f"waits up to {options.max_wait * 1000:g} ms for a batch")
+    return asks + ["not pure"] * (not options.pure)
