@@ -110,19 +110,9 @@ def module(
     checks.whole_number("module", "batch", batch, 1)
     place = _named_device(device)
     where = place or (str(_location(net)) if isinstance(net, torch.nn.Module) else "cpu")
-    options = Options(
-        name or called if name != "" else name,
-        batch,
-        max_wait,
-        where,
-        pure,
-        replicas,
-        cpus,
-        gpus,
-        memory,
-        placement,
-    )
-    return Stage(_Module, options, constructed=True, args=(net, place, options.name), origin=caller())
+    title = called if name is None else name
+    options = Options(title, batch, max_wait, where, pure, replicas, cpus, gpus, memory, placement)
+    return Stage(_Module, options, constructed=True, args=(net, place, title), origin=caller())
 
 
 def _check_factory(factory: Any) -> None:
@@ -169,7 +159,7 @@ class _Batch(NamedTuple):
     """The items or results of a batch, and where results go: to a tensor's device, or to NumPy if there is none."""
 
     value: Any  # a tensor whose first dimension is the batch, or a tuple or dict of such
-    count: int
+    items: int
     home: torch.device | None
 
 
@@ -206,15 +196,13 @@ class _Module:
         self._starved = False
         self.space: Hashable = ("dataflow.torch", self._device)
 
-    def __call__(self, items: list[Any]) -> list[Any]:
+    def __call__(self, items: Any) -> Any:
         return self.split(self.forward(self.collate(items)), len(items))
 
     def collate(self, items: list[Any]) -> _Batch:
         """Return items as tensors on the device."""
-        with torch.inference_mode():
-            value = _stacked(items)
-            on_device = _mapped(lambda leaf: None if leaf is None else leaf.to(self._device), value)
-        return _Batch(on_device, len(items), _home(items[0]))
+        value = _mapped(lambda leaf: None if leaf is None else leaf.to(self._device), _stacked(items))
+        return _Batch(value, len(items), _home(items[0]))
 
     def forward(self, batch: _Batch) -> _Batch:
         """Return what the module makes of a batch, which stays as it is."""
@@ -239,11 +227,11 @@ class _Module:
         except Exception as error:
             self._starved = out_of_memory(error)
             raise
-        return _Batch(made, batch.count, batch.home)
+        return _Batch(made, batch.items, batch.home)
 
     def size(self, batch: _Batch) -> int:
         """Return how many results a batch holds; `forward` has seen to it that it is one for each item."""
-        return batch.count
+        return batch.items
 
     def split(self, batch: _Batch, size: int) -> list[Any]:
         """Return the results one by one, on their items' side."""
@@ -262,10 +250,10 @@ class _Module:
             return None
         if not isinstance(leaf, torch.Tensor):
             raise self._unsplittable(leaf)
-        if leaf.ndim == 0 or leaf.size(0) != batch.count:
+        if leaf.ndim == 0 or leaf.size(0) != batch.items:
             returned = f"{leaf.size(0)} results" if leaf.ndim else "one result for all"
             raise BatchSizeError(
-                f"stage {self._name!r} was given {batch.count} item{'s' if batch.count != 1 else ''} and returned "
+                f"stage {self._name!r} was given {batch.items} item{'s' if batch.items != 1 else ''} and returned "
                 f"{returned}, in a tensor of shape {tuple(leaf.shape)}: the first dimension is the batch"
             )
         if leaf.dtype is torch.bfloat16 and batch.home is None:
@@ -350,7 +338,10 @@ def _stacked(items: list[Any]) -> Any:
     if len(dtypes) > 1:
         raise _different("dtype", items, lambda item: str(item.dtype))
     try:
-        return torch.stack(items) if isinstance(items[0], torch.Tensor) else _from_arrays(items)
+        if not isinstance(items[0], torch.Tensor):
+            return _from_arrays(items)
+        with torch.inference_mode():
+            return torch.stack(items)
     except (ValueError, RuntimeError):
         if len({tuple(item.shape) for item in items}) > 1:
             raise _different("shape", items, lambda item: tuple(item.shape)) from None

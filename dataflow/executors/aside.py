@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -18,11 +19,27 @@ T = TypeVar("T")
 
 _numbers = itertools.count(1)
 _cancelled: contextvars.ContextVar[tuple[threading.Event, ...]] = contextvars.ContextVar("cancelled", default=())
+_starters: contextvars.ContextVar[tuple[threading.Thread, ...]] = contextvars.ContextVar("starters", default=())
 
 
-def cancelled() -> bool:
-    """Return whether the work that this thread does has been given up, so that starting more of it is pointless."""
-    return any(event.is_set() for event in _cancelled.get())
+class Abandoned(BaseException):
+    """Ends the thread of work that has been given up; nobody waits for what it leads to."""
+
+
+def aside() -> bool:
+    """Return whether what runs here has been started aside, so that it can be given up."""
+    return bool(_cancelled.get())
+
+
+def go_on() -> None:
+    """Raise `Abandoned` if the work that this thread does has been given up: starting more of it is pointless."""
+    if any(event.is_set() for event in _cancelled.get()):
+        raise Abandoned
+
+
+def started_by(thread: threading.Thread | None) -> bool:
+    """Return whether what runs here is work that this thread does aside, and waits for."""
+    return any(starter is thread for starter in _starters.get())
 
 
 class Task(Generic[T]):
@@ -34,13 +51,23 @@ class Task(Generic[T]):
         What to do.
     changed : threading.Event
         Set when the task ends.
+
+    Attributes
+    ----------
+    done : bool
+        Whether it has ended by now.
+    left : bool
+        Whether it had not ended when it was looked at last, and has been given up. Whatever becomes of it later, it
+        stays so.
     """
 
     def __init__(self, work: Callable[[], T], changed: threading.Event) -> None:
         self._work = work
         self._changed = changed
         self._cancel = threading.Event()
+        self._starter = threading.current_thread()
         self.done = False
+        self.left = False
         self.value: T | None = None
         self.error: BaseException | None = None
         context = contextvars.copy_context()
@@ -51,13 +78,14 @@ class Task(Generic[T]):
 
     def _run(self) -> None:
         _cancelled.set((*_cancelled.get(), self._cancel))
+        _starters.set((*_starters.get(), self._starter))
         try:
             self.value = self._work()
         except BaseException as error:  # handed to whoever waits, KeyboardInterrupt and SystemExit too
             trace = error.__traceback__
             self.error = error.with_traceback(trace and trace.tb_next)  # without this frame, which holds the task
         finally:
-            del self._work
+            del self._work, self._starter
             self.done = True
             self._changed.set()
 
@@ -70,8 +98,19 @@ class Task(Generic[T]):
         finally:
             self.error = None  # no cycle through the traceback of this frame
 
-    def cancel(self) -> None:
+    @property
+    def won(self) -> bool:
+        """Whether it has returned."""
+        return self.done and not self.left and self.error is None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it has raised what ends everything, as KeyboardInterrupt does."""
+        return self.done and not self.left and not (self.error is None or isinstance(self.error, Exception))
+
+    def give_up(self) -> None:
         """Give the work up: what it has not started yet it need not start."""
+        self.left = True
         self._cancel.set()
 
 
@@ -103,22 +142,25 @@ class Aside:
         Returns
         -------
         list of Task
-            In the order of `works`. Those not done have been cancelled and abandoned.
+            In the order of `works`. Those not done have been given up: they are `left`.
         """
+        go_on()
         changed = threading.Event()
-        tasks = [Task(work, changed) for work in works]
+        tasks: list[Task[T]] = []
         try:
+            for work in works:
+                tasks.append(Task(work, changed))
             while True:
                 changed.clear()
-                for task in tasks:
-                    if task.done and task.error is not None and not isinstance(task.error, Exception):
-                        task.result()  # an interrupt ends everything
-                seconds = enough(tasks)
+                seconds = None if any(task.interrupted for task in tasks) else enough(tasks)
                 if seconds is None:
                     break
-                self.clock.wait(changed, None if seconds == float("inf") else seconds)
+                self.clock.wait(changed, None if seconds == math.inf else seconds)
         finally:
             self._leave(tasks)
+        for task in tasks:
+            if task.interrupted:
+                task.result()
         return tasks
 
     def _leave(self, tasks: Sequence[Task[Any]]) -> None:
@@ -126,6 +168,6 @@ class Aside:
             if task.done:
                 task.thread.join()
             else:
-                task.cancel()
+                task.give_up()
                 with self._lock:
                     self.abandoned += 1

@@ -9,33 +9,68 @@ from dataflow.executors.policies import as_raised
 from dataflow.graph import ops
 
 
+_MOST_NOTES = 64
+
+
+def trimmed(error: Exception) -> Exception:
+    """Return the error without frames of dataflow's own at the top of its traceback.
+
+    They hold whole columns of items, and the error itself among their variables, and are of no use to the user.
+    """
+    trace = error.__traceback__
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("dataflow.executors"):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+def add_note(error: Exception, text: str) -> None:
+    """Add a note to an error, once, and not if it takes none: a user's exception may forbid it.
+
+    An exception object that is raised again and again would collect a note for every item; it gets so many, and no more.
+    """
+    try:
+        notes = getattr(error, "__notes__", ())
+        if text not in notes and len(notes) < _MOST_NOTES:
+            error.add_note(text)
+    except Exception:
+        pass
+
+
 class Fault:
     """An item's error, and whose it is.
 
     Parameters
     ----------
     error : Exception
-        What was raised. Frames of dataflow's own at the top of its traceback are let go: they hold whole columns of
-        items, and are of no use to the user.
+        What was raised; see `trimmed`.
     op : Op, optional
         What raised it.
     """
 
-    __slots__ = ("error", "op")
+    __slots__ = ("_error", "op")
 
     def __init__(self, error: Exception, op: ops.Op | None) -> None:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("dataflow.executors"):
-            trace = trace.tb_next
-        self.error = as_raised(error.with_traceback(trace))
+        self._error: Exception | None = as_raised(trimmed(error))
         self.op = op
+
+    @property
+    def error(self) -> Exception:
+        """What was raised."""
+        if self._error is None:
+            raise LookupError("this error has been released")
+        return self._error
+
+    def release(self) -> Exception:
+        """Return the error and forget it, so that a frame that raises it can hold the fault without making a cycle."""
+        error, self._error = self.error, None
+        return error
 
 
 Faults = dict[int, Fault]
 """Faults by the position of their items."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # items are users' data, never compared
 class Failure:
     """What stands in the place of an item that failed, under ``on_error="record"``.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataflow.errors import DeadlineExceeded, RoutingError
-from dataflow.executors.aside import Aside, Task, cancelled
+from dataflow.executors.aside import Aside, Task, go_on
 from dataflow.executors.clock import Clock
 from dataflow.expr.origin import Origin
 from dataflow.expr.stage import short_repr
@@ -45,7 +45,7 @@ def retry(op: ops.Retry, body: One, clock: Clock) -> One:
             try:
                 return body(item)
             except Exception as error:
-                if not caught(error, op.on) or cancelled():
+                if not caught(error, op.on):
                     raise
             back_off(op, attempt, clock)
         return body(item)
@@ -54,9 +54,11 @@ def retry(op: ops.Retry, body: One, clock: Clock) -> One:
 
 
 def back_off(op: ops.Retry, attempt: int, clock: Clock) -> None:
-    """Wait as long as a retry does after its attempt of this number, from 0."""
+    """Wait as long as a retry does after its attempt of this number, from 0; it makes no other once it is given up."""
+    go_on()
     if op.backoff:
         clock.sleep(op.backoff * 2**attempt)
+        go_on()
 
 
 def fallback(op: ops.Fallback, body: One, handler: One) -> One:
@@ -66,8 +68,9 @@ def fallback(op: ops.Fallback, body: One, handler: One) -> One:
         try:
             return body(item)
         except Exception as error:
-            if not caught(error, op.on) or cancelled():
+            if not caught(error, op.on):
                 raise
+        go_on()
         return handler(item)
 
     return run
@@ -78,7 +81,7 @@ def timeout(op: ops.Timeout, body: One, aside: Aside, renew: Callable[[], None])
 
     def run(item: Any) -> Any:
         task = within(op.seconds, functools.partial(body, item), aside)
-        if task.done:
+        if not task.left:
             return task.result()
         renew()
         raise deadline_exceeded(op)
@@ -108,15 +111,13 @@ def race(bodies: Sequence[One], aside: Aside, renew: Callable[[], None]) -> One:
         return bodies[0]
 
     def enough(tasks: list[Task[Any]]) -> float | None:
-        won = any(task.done and task.error is None for task in tasks)
-        return None if won or all(task.done for task in tasks) else math.inf
+        return None if any(task.won for task in tasks) or all(task.done for task in tasks) else math.inf
 
     def run(item: Any) -> Any:
         tasks = aside.run([functools.partial(body, item) for body in bodies], enough)
-        if not all(task.done for task in tasks):
+        if any(task.left for task in tasks):
             renew()
-        won = next((task for task in tasks if task.done and task.error is None), tasks[-1])
-        return won.result()
+        return next((task for task in tasks if task.won), tasks[-1]).result()
 
     return run
 
@@ -127,14 +128,18 @@ def quorum(op: ops.Quorum, bodies: Sequence[One], aside: Aside, renew: Callable[
 
     def in_turn(item: Any) -> Any:
         parts: dict[int, Any] = {}
-        errors: list[Exception] = []
+        first: Exception | None = None
         for index, body in enumerate(bodies):
             try:
                 parts[index] = body(item)
             except Exception as error:
-                errors.append(error)
-                if len(errors) > spare:
-                    raise errors[0] from None
+                # without this frame, which holds it
+                first = first or error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+            if first is not None and index + 1 - len(parts) > spare:
+                try:
+                    raise first
+                finally:
+                    first = None
         return gather(op, parts)
 
     def in_time(item: Any) -> Any:
@@ -143,11 +148,11 @@ def quorum(op: ops.Quorum, bodies: Sequence[One], aside: Aside, renew: Callable[
             [functools.partial(body, item) for body in bodies],
             lambda tasks: enough_of(op, tasks, deadline - aside.clock.now()),
         )
-        if not all(task.done for task in tasks):
+        if any(task.left for task in tasks):
             renew()
-        parts = {index: task.value for index, task in enumerate(tasks) if task.done and task.error is None}
+        parts = {index: task.value for index, task in enumerate(tasks) if task.won}
         if len(parts) < op.quorum:
-            next(task for task in tasks if task.done and task.error is not None).result()
+            next(task for task in tasks if not task.left and not task.won).result()
         return gather(op, parts)
 
     return in_turn if op.within is None else in_time
@@ -155,8 +160,8 @@ def quorum(op: ops.Quorum, bodies: Sequence[One], aside: Aside, renew: Callable[
 
 def enough_of(op: ops.Quorum, tasks: Sequence[Task[Any]], left: float) -> float | None:
     """Return how long a quorum goes on waiting, with this much of its time left; None where it does not."""
-    won = sum(task.done and task.error is None for task in tasks)
-    lost = sum(task.done and task.error is not None for task in tasks)
+    won = sum(task.won for task in tasks)
+    lost = sum(task.done for task in tasks) - won
     if won + lost == len(tasks) or lost > len(tasks) - op.quorum:
         return None
     if left <= 0:

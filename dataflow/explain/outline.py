@@ -16,9 +16,9 @@ from dataflow.graph import Value, ops
 from dataflow.graph.text import titles
 from dataflow.plan import Block, Plan, Step
 
-_DEEPEST = 8
-_MOST = 40
-_MOST_BODIES = 20
+_DEEPEST = 5
+_MOST = 24
+_MOST_BODIES = 12
 
 _T = TypeVar("_T")
 
@@ -136,7 +136,7 @@ class _Outliner:
                 stack += [(body, False) for step in block.steps for body in step.bodies]
                 continue
             for step in block.steps:
-                words = (self._wording.title(step, numbered=False), self._wording.does(step))
+                words = (self._wording.title(step), self._wording.does(step))
                 held = tuple(self._shapes[id(body)] for body in step.bodies)
                 shape = (*words, tuple(titles(step.op)), tuple(self._wording.notes(step)), held)
                 self._step_shapes[id(step)] = known.setdefault(shape, len(known))
@@ -195,7 +195,7 @@ class _Outliner:
         plain = sources == (before,) and not waits
         if more:
             return Entry(id_, number, f"… {count} more steps …", "", (), "more", sources, waits, plain, ())
-        title = self._wording.title(step) if count == 1 else f"{self._wording.title(step, numbered=False)} ×{count}"
+        title = self._wording.title(step, numbered=True) if count == 1 else f"{self._wording.title(step)} ×{count}"
         notes = tuple(self._wording.notes(step))
         bodies = self._bodies(step, number, depth)
         return Entry(id_, number, title, self._wording.does(step), notes, _kind(step), sources, waits, plain, bodies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ _COLUMN = 50
 _INDENT = "  "
 _SUBJECT = 240
 _REASONS = 30
+_BREAKS = re.compile(r"(?<=, )|(?= >> )|(?= \| )|(?=\.[a-z]+\()|(?<=\()(?=[a-z])")
 
 
 def to_text(plan: Plan, executor: str = "") -> str:
@@ -58,16 +60,31 @@ def _wrapped(text: str, first: str, rest: str) -> list[str]:
     return lines or [first.rstrip()]
 
 
+def _pieces(text: str, width: int) -> Iterator[str]:
+    """Yield an expression in pieces of at most `width`, broken between its parts."""
+    line = ""
+    for piece in _BREAKS.split(text):
+        if len(line) + len(piece) > width:
+            yield line
+            line = ""
+        line += piece.lstrip() if not line else piece
+        while len(line) > width:
+            yield line[:width]
+            line = line[width:]
+    yield line
+
+
 def _header(plan: Plan, executor: str) -> Iterator[str]:
     held = list(regions(plan.region))
     stages = sum(isinstance(node.op, ops.Call) for region in held for node in region.nodes)
     rows = {
-        "Expression": expression(plan.flow),
         "Executor": executor,
         "Digest": plan.digest,
         "Passes": ", ".join(plan.passes) or "none",
         "Plan": f"{_count(stages, 'stage')} in {_count(count_steps(plan), 'step')}",
     }
+    for index, line in enumerate(_pieces(expression(plan.flow), WIDTH - 12)):
+        yield f"{'' if index else 'Expression':12}{line}"
     for name, text in rows.items():
         if text:
             yield from _wrapped(text, f"{name:12}", " " * 12)
@@ -150,8 +167,10 @@ def _reads(entry: Entry, ids: dict[int, Entry]) -> str:
 
 
 def _remarks(plan: Plan) -> list[str]:
+    if not plan.passes:
+        return [_INDENT + "no passes ran"]
     lines: list[str] = []
-    width = max((len(name) for name in plan.passes), default=0)
+    width = max(len(name) for name in plan.passes)
     for name in dict.fromkeys((*plan.passes, *(remark.by for remark in plan.remarks))):
         title = name
         for verdict in ("did", "refused"):
@@ -160,7 +179,7 @@ def _remarks(plan: Plan) -> list[str]:
                 first = f"{_INDENT}{title:{width}}  {label:7}  "
                 lines += _wrapped(text, first, " " * len(first))
                 title = label = ""
-    return lines or [_INDENT + "nothing to do, and nothing refused"]
+    return lines or [_INDENT + "nothing to do"]
 
 
 def _reasons(rows: list[Remark]) -> list[str]:

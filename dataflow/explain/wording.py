@@ -10,7 +10,7 @@ from typing import Any
 from dataflow.expr.flow import Flow
 from dataflow.expr.nodes import Chain
 from dataflow.expr.options import Options
-from dataflow.expr.stage import short_repr
+from dataflow.expr.stage import Stage, short_repr
 from dataflow.graph import Region, ops, regions
 from dataflow.plan import Plan, Step
 
@@ -21,7 +21,7 @@ _JOINTS = (" >> ", " | ", ", ")
 _PARTS = 40
 _INNER_PARTS = 12
 _INNER_LENGTH = 300
-_UNSAID = (ops.Input, ops.Output, ops.Same, ops.Pack, ops.Route)
+_UNSAID = (ops.Input, ops.Output, ops.Same, ops.Pack)
 
 
 def clean(text: str) -> str:
@@ -53,7 +53,7 @@ def folded(parts: Iterable[str], limit: int = _PARTS) -> list[str]:
     return [*shown[: limit - 2], f"… {hidden} more …", shown[-1]]
 
 
-def expression(flow: Flow[Any, Any], limit: int = 1000) -> str:
+def expression(flow: Flow[Any, Any], limit: int = 600) -> str:
     """Return a flow as it is written, with repeats folded, cut after about `limit` characters.
 
     Examples
@@ -92,7 +92,7 @@ def _runs(pieces: Iterator[str | Flow[Any, Any]]) -> Iterator[str | Flow[Any, An
         if isinstance(piece, str):
             gap += piece
             continue
-        if last is not None and piece == last and gap in _JOINTS and joint in ("", gap):
+        if last is not None and gap in _JOINTS and joint in ("", gap) and _alike(piece, last):
             count, gap, joint = count + 1, "", gap
             continue
         if last is not None:
@@ -102,6 +102,13 @@ def _runs(pieces: Iterator[str | Flow[Any, Any]]) -> Iterator[str | Flow[Any, An
             yield ")" * wrapped + f" ×{count}" * (count > 1)
         yield gap
         last, count, gap, joint = piece, 1, "", ""
+
+
+def _alike(one: Flow[Any, Any] | None, other: Flow[Any, Any]) -> bool:
+    """Return whether two flows look the same: equal, or stages that are written alike."""
+    if isinstance(one, Stage) and isinstance(other, Stage):
+        return repr(one) == repr(other)
+    return one == other
 
 
 class Wording:
@@ -120,11 +127,13 @@ class Wording:
             if isinstance(step.op, (ops.Fused, ops.Batched)):
                 self._read(step.op.body)
 
-    def title(self, step: Step, *, numbered: bool = True) -> str:
-        """Return what a step consists of; `numbered`, with the numbers that tell stages of one name apart."""
+    def title(self, step: Step, *, numbered: bool = False) -> str:
+        """Return what a step consists of; `numbered`, with the number that tells stages of one name apart."""
         if isinstance(step.op, (ops.Fused, ops.Batched)):
-            return " + ".join(self._parts(step.op.body, _PARTS, numbered)) or step.op.name
-        return self._name(step.op, numbered)
+            return self._parts(step.op.body, _PARTS) or step.op.name
+        text = clean(step.op.label())
+        number = _NUMBER.search(self._plan.label(step.op)) if numbered and isinstance(step.op, ops.Call) else None
+        return text if number is None or text.endswith(number[0]) else text + number[0]
 
     def does(self, step: Step) -> str:
         """Return how a step runs, and where, in a few words."""
@@ -140,25 +149,20 @@ class Wording:
     def _read(self, root: Region) -> None:
         for region in regions(root):
             if id(region) not in self._inside:
-                text = " + ".join(self._parts(region, _INNER_PARTS, numbered=False)) or "identity"
+                text = self._parts(region, _INNER_PARTS) or "identity"
                 self._inside[id(region)] = text if len(text) <= _INNER_LENGTH else text[:_INNER_LENGTH] + "…"
 
-    def _parts(self, region: Region, limit: int, numbered: bool) -> list[str]:
-        return folded((self._whole(node.op, numbered) for node in region.ops() if not isinstance(node.op, _UNSAID)), limit)
+    def _parts(self, region: Region, limit: int) -> str:
+        routed = any(isinstance(node.op, ops.Switch) for node in region.nodes)  # which says it already
+        unsaid = (*_UNSAID, ops.Route) if routed else _UNSAID
+        return " + ".join(folded((self._whole(node.op) for node in region.ops() if not isinstance(node.op, unsaid)), limit))
 
-    def _whole(self, op: ops.Op, numbered: bool) -> str:
+    def _whole(self, op: ops.Op) -> str:
         """Return an op's name with all that it holds, as what is fused is read."""
-        if not op.bodies:
-            return self._name(op, numbered)
-        held = folded((self._inside[id(body)] for body in op.bodies), _INNER_PARTS)
-        return f"{self._name(op, numbered)}({', '.join(held)})"
-
-    def _name(self, op: ops.Op, numbered: bool) -> str:
         text = clean(op.label())
-        if not numbered or not isinstance(op, ops.Call):
+        if not op.bodies:
             return text
-        number = _NUMBER.search(self._plan.label(op))
-        return text if number is None or op.stage.name.endswith(number[0]) else text + number[0]
+        return f"{text}({', '.join(folded((self._inside[id(body)] for body in op.bodies), _INNER_PARTS))})"
 
 
 def _distinct(plan: Plan) -> Iterator[Step]:
@@ -201,7 +205,7 @@ def _how(step: Step) -> str:
         case ops.Race():
             return "the first success counts"
         case ops.Retry(times=times, on=on, backoff=backoff):
-            wait = f", waiting {backoff:g} s and each time twice as long" if backoff else ""
+            wait = f", backoff from {backoff:g} s" if backoff else ""
             return f"up to {times} more attempt{'s' * (times > 1)} on {_types(on)}{wait}"
         case ops.Timeout(seconds=seconds):
             return f"at most {seconds:g} s"

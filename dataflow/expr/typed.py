@@ -5,7 +5,6 @@ A ``Flow[In, Out]`` is also a ``Callable[[In], Out]``, so a parameter that takes
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVarTuple, overload
 
 if TYPE_CHECKING:
@@ -17,10 +16,17 @@ if TYPE_CHECKING:
     C = TypeVar("C", default=Any)
     D = TypeVar("D", default=Any)
     E = TypeVar("E", default=Any)
+
+    # The same for types that stand once among a function's parameters. Without a bound pyright reads the parameter of
+    # a lambda as an `object`; with this one it does not compare two parameters of one type with each other.
+    Part1 = TypeVar("Part1", bound=Any, default=Any)
+    Part2 = TypeVar("Part2", bound=Any, default=Any)
+    Part3 = TypeVar("Part3", bound=Any, default=Any)
+    Part4 = TypeVar("Part4", bound=Any, default=Any)
 else:
     from typing import TypeVar
 
-    A, B, C, D, E = (TypeVar(name) for name in "ABCDE")
+    A, B, C, D, E, Part1, Part2, Part3, Part4 = map(TypeVar, ("A", "B", "C", "D", "E", "P1", "P2", "P3", "P4"))
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -45,12 +51,12 @@ class Lambda(Protocol):
 
     Pyright reads ``lambda x: x.field`` with an `object` for x where it knows nothing of x, and complains of the field;
     given this choice as well it reads it with Any. Mypy does read it with Any, and given the choice would infer nothing
-    of any function; it cannot tell that the condition below is false, so to mypy no function has that attribute.
+    of any function: so to mypy alone this protocol has an attribute that no function has.
     """
 
     def __call__(self, item: Any, /) -> Any: ...
 
-    if os.name == "mypy":
+    if 0:  # which pyright sees is never true, and mypy does not
         not_for_mypy: None
 
 

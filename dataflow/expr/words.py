@@ -14,7 +14,24 @@ from dataflow.expr.nodes import Combine, Each, Fanout, Identity, Race, Switch
 from dataflow.expr.options import Options
 from dataflow.expr.origin import caller
 from dataflow.expr.stage import Stage, StageClass, short_repr
-from dataflow.expr.typed import A, B, C, Class, D, E, Lambda, Loose1, Loose2, Loose3, StageOptions, T
+from dataflow.expr.typed import (
+    A,
+    B,
+    C,
+    Class,
+    D,
+    E,
+    Lambda,
+    Loose1,
+    Loose2,
+    Loose3,
+    Part1,
+    Part2,
+    Part3,
+    Part4,
+    StageOptions,
+    T,
+)
 
 identity = Identity()
 
@@ -140,21 +157,25 @@ def _stage(fn: Any, options: Options) -> Any:
 
 
 @overload
-def fanout(first: Callable[[A], B], /) -> Flow[A, tuple[B]]: ...
+def fanout(first: Callable[[A], B] | Lambda, /) -> Flow[A, tuple[B]]: ...
 @overload
-def fanout(first: Callable[[A], B], second: Callable[[A], C], /) -> Flow[A, tuple[B, C]]: ...
+def fanout(first: Callable[[A], B] | Lambda, second: Callable[[A], C] | Lambda, /) -> Flow[A, tuple[B, C]]: ...
 @overload
 def fanout(
-    first: Callable[[A], B], second: Callable[[A], C], third: Callable[[A], D], /
+    first: Callable[[A], B] | Lambda, second: Callable[[A], C] | Lambda, third: Callable[[A], D] | Lambda, /
 ) -> Flow[A, tuple[B, C, D]]: ...
 @overload
 def fanout(
-    first: Callable[[A], B], second: Callable[[A], C], third: Callable[[A], D], fourth: Callable[[A], E], /
+    first: Callable[[A], B] | Lambda,
+    second: Callable[[A], C] | Lambda,
+    third: Callable[[A], D] | Lambda,
+    fourth: Callable[[A], E] | Lambda,
+    /,
 ) -> Flow[A, tuple[B, C, D, E]]: ...
 @overload
-def fanout(*flows: Callable[[A], Any]) -> Flow[A, tuple[Any, ...]]: ...
+def fanout(*flows: Callable[[A], Any] | Lambda) -> Flow[A, tuple[Any, ...]]: ...
 @overload
-def fanout(**named: Callable[[A], Any]) -> Flow[A, Any]: ...
+def fanout(**named: Callable[[A], Any] | Lambda) -> Flow[A, Any]: ...
 def fanout(*flows: Any, **named: Any) -> Any:
     """Run several flows over one input, as a group of its own.
 
@@ -198,13 +219,13 @@ def combine(fn: Loose2[T], /) -> Flow[Any, T]: ...
 @overload
 def combine(fn: Loose3[T], /) -> Flow[Any, T]: ...
 @overload
-def combine(fn: Callable[[A], E], /) -> Flow[tuple[A], E]: ...
+def combine(fn: Callable[[Part1], E], /) -> Flow[tuple[Part1], E]: ...
 @overload
-def combine(fn: Callable[[A, B], E], /) -> Flow[tuple[A, B], E]: ...
+def combine(fn: Callable[[Part1, Part2], E], /) -> Flow[tuple[Part1, Part2], E]: ...
 @overload
-def combine(fn: Callable[[A, B, C], E], /) -> Flow[tuple[A, B, C], E]: ...
+def combine(fn: Callable[[Part1, Part2, Part3], E], /) -> Flow[tuple[Part1, Part2, Part3], E]: ...
 @overload
-def combine(fn: Callable[[A, B, C, D], E], /) -> Flow[tuple[A, B, C, D], E]: ...
+def combine(fn: Callable[[Part1, Part2, Part3, Part4], E], /) -> Flow[tuple[Part1, Part2, Part3, Part4], E]: ...
 @overload
 def combine(fn: Callable[..., T], /, *, quorum: int | None = None, within: float | None = None) -> Flow[Any, T]: ...
 @overload

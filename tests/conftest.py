@@ -1,0 +1,41 @@
+"""What every test gets: quiet libraries, a Hypothesis profile, and a check that no thread outlives its test."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+# Read when numpy, torch and matplotlib are first imported, so set before any test module imports them. The tests run
+# in two processes on what may be two cores: a thread pool in each of these libraries only gets in the way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+from hypothesis import settings
+
+# Time is no property of the code under test, so no profile has a deadline. `ci`, Hypothesis' own, draws the same
+# examples every time: a change is not failed by what another day's random numbers would have found. `dev` looks
+# further, and `--hypothesis-profile=thorough` much further.
+settings.register_profile("dev", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.load_profile("ci" if "CI" in os.environ else "dev")
+
+GRACE = 5.0  # seconds that a thread already told to end may take to do so on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test() -> Iterator[None]:
+    """Fail a test that leaves a thread of ours behind: each has an owner, and the owner joins it."""
+    before = set(threading.enumerate())
+    yield
+    started = [thread for thread in threading.enumerate() if thread not in before and is_ours(thread)]
+    deadline = time.monotonic() + GRACE
+    for thread in started:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [thread.name for thread in started if thread.is_alive()]
+    assert not left, f"threads left running: {left}"
+
+
+def is_ours(thread: threading.Thread) -> bool:
+    """Tell our threads, and those a test started, from the daemons that libraries keep (tqdm's monitor is one)."""
+    return not thread.daemon or thread.name.startswith("dataflow")
