@@ -3,6 +3,8 @@
 And, as important, what is not refused: everything that may be right.
 """
 
+# ruff: noqa: UP007, UP045 (both spellings of an optional are tested)
+
 import abc
 import collections.abc
 import contextlib

@@ -86,7 +86,7 @@ def vote(*parts: int) -> int:
 def same(one: AnyFlow, other: AnyFlow) -> None:
     assert one == other
     assert other == one
-    assert not one != other
+    assert (one != other) is False
     assert hash(one) == hash(other)
     assert len({one, other}) == 1
 
@@ -94,7 +94,7 @@ def same(one: AnyFlow, other: AnyFlow) -> None:
 def different(one: AnyFlow, other: AnyFlow) -> None:
     assert one != other
     assert other != one
-    assert not one == other
+    assert (one == other) is False
     assert len({one, other}) == 2
 
 
@@ -237,7 +237,7 @@ def test_a_flow_is_no_other_thing() -> None:
     assert flow != abs
     assert flow != 3
     assert flow is not None
-    assert not (flow == np.array([1, 2]))  # a plain no, not an array of them
+    assert (flow == np.array([1, 2])) is False  # a plain no, not an array of them
 
 
 # ------------------------------------------------------------------ arguments of class stages
@@ -607,7 +607,9 @@ def test_stages_found_in_another_process_by_name(tmp_path: Path) -> None:
         f"flow = pickle.load(open({str(tmp_path / 'flow.pickle')!r}, 'rb'))\n"
         "sys.stdout.write(f'{reference(flow, 1)} {flow!r}')"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment("0"), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment("0"), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"30 {flow!r}"
 

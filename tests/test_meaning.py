@@ -1,5 +1,8 @@
 """The table of the design on the real thing: one item, a batch job and a session, and how often each stage runs."""
 
+import functools
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_expr_structure import environment
 from test_reference import FAILING, TABLE
 
 import dataflow as df
@@ -491,7 +495,7 @@ def test_timeout(run: Callable[[Any, Any], Any], gate: threading.Event) -> None:
         gate.wait(60)
         return x
 
-    with pytest.raises(DeadlineExceeded, match="0.01"):
+    with pytest.raises(DeadlineExceeded, match=r"0\.01"):
         run(df.stage(hangs).timeout(0.01), 1)
     with pytest.raises(TimeoutError):
         run((df.stage(abs) >> hangs).timeout(0.01).retry(1), 1)
@@ -638,3 +642,79 @@ def test_a_flow_runs_inside_a_stage_of_another() -> None:
     expected = [reference(flow, x) for x in range(5)]
     assert list(flow.map(range(5), executor="inline")) == expected
     assert [flow(x) for x in range(5)] == expected
+
+
+# ------------------------------------------------------------------ sizes
+
+MANY = 10_000
+DEEP = 200
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+def test_long_chains_run(batch: int | None) -> None:
+    one = df.stage(lambda x: x + 1) if batch is None else df.stage(lambda xs: [x + 1 for x in xs], batch=batch)
+    flow: Any = functools.reduce(lambda left, right: left >> right, [one] * MANY)
+    assert flow(0) == MANY
+    assert list(flow.map([0, 1, 2], executor="inline")) == [MANY, MANY + 1, MANY + 2]
+    assert len(flow.optimize(passes=()).steps) == MANY
+
+
+def add(*parts: int) -> int:
+    return sum(parts) % 1009
+
+
+NESTED: dict[str, Callable[[Any], Any]] = {
+    "each": lambda flow: df.stage(lambda x: [x]) >> df.each(flow) >> sum,
+    "retry": lambda flow: flow.retry(1),
+    "timeout": lambda flow: flow.timeout(600),
+    "fallback": lambda flow: flow.fallback(abs),
+    "handler": lambda flow: df.stage(fails).fallback(flow),
+    "named": lambda flow: (flow >> abs).named("n"),
+    "race": lambda flow: df.race(flow),
+    "fanout": lambda flow: df.fanout(flow, abs) >> df.combine(add),
+    "named fanout": lambda flow: df.fanout(x=flow) >> df.combine(lambda x: x),
+    "diamond": lambda flow: (flow | flow) >> df.combine(add),
+    "switch": lambda flow: df.switch(lambda x: 0, {0: flow, 1: abs}),
+    "switch, both": lambda flow: df.switch(lambda x: x % 2, {0: flow, 1: flow}),
+    "switch, key": lambda flow: df.switch(flow, {}, default=abs),
+    "quorum": lambda flow: (flow | abs) >> df.combine(add, quorum=1),
+}
+
+
+@pytest.mark.parametrize("around", NESTED.values(), ids=NESTED.keys())
+@pytest.mark.parametrize("leaf", [df.stage(abs) >> int, df.stage(list, batch=4) >> int], ids=["one by one", "batched"])
+def test_constructs_nested_deep_run(around: Callable[[Any], Any], leaf: Any) -> None:
+    deep = functools.reduce(lambda flow, _: around(flow), range(DEEP), leaf)
+    expected = deep(3)
+    assert type(expected) is int
+    assert list(deep.map([3, 3, 3], executor="inline")) == [expected] * 3
+    assert deep.graph().number_of_nodes() > 0
+    assert len(deep.optimize().digest) == 16
+    assert deep.explain("inline")
+
+
+def test_stacked_switches_that_share_their_branches_are_linear() -> None:
+    """What the expression shares is shared to the end: in the graph, the digest, the text and the code."""
+    flow: Any = df.stage(abs)
+    for _ in range(60):
+        flow = df.switch(lambda x: x % 2, {0: flow, 1: flow})
+    assert flow(3) == 3
+    assert flow.graph().number_of_nodes() < 10
+    assert len(flow.optimize().digest) == 16
+    assert len(flow.explain("inline", format="json")) < 1_000_000
+    assert len(flow.explain("inline")) < 1_000_000
+
+
+def test_the_digest_does_not_depend_on_the_hash_seed() -> None:
+    code = (
+        "import sys, test_expr_structure as t\n"
+        "sys.stdout.write(' '.join(flow.optimize().digest for flow in t.PICKLED.values()))"
+    )
+    printed = set()
+    for seed in ("0", "1", "12345"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment(seed), capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        printed.add(done.stdout)
+    assert len(printed) == 1

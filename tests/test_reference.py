@@ -128,6 +128,7 @@ TABLE: dict[str, tuple[Any, Any, Any]] = {
     "named": ((f >> g).named("n"), 3, 7),
 }
 
+
 @pytest.mark.parametrize(("flow", "item", "value"), TABLE.values(), ids=TABLE.keys())
 def test_values(flow: Any, item: Any, value: Any) -> None:
     result = reference(flow, item)
@@ -177,7 +178,7 @@ def test_errors(flow: Any, item: Any, error: type[Exception], text: str) -> None
 
 
 def test_the_stage_is_named_where_its_batch_has_the_wrong_size() -> None:
-    with pytest.raises(BatchSizeError, match="my stage.*1 item.*2 results"):
+    with pytest.raises(BatchSizeError, match=r"my stage.*1 item.*2 results"):
         reference(df.stage(lambda xs: xs * 2, batch=2, name="my stage"), 3)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from dataflow.errors import BatchSizeError
-from dataflow.executors.calls import BatchCall, Collating, Replica
-from dataflow.executors.faults import Fault, Faults
+from dataflow.executors.aside import go_on
+from dataflow.executors.calls import BatchCall, Collating, collates
+from dataflow.executors.faults import Fault, Faults, add_note, trimmed
 from dataflow.executors.link import Program
 from dataflow.executors.stats import StepStats
+from dataflow.expr.stage import short_repr
 from dataflow.graph import Value, ops
 
 Column = list[Any]
@@ -42,12 +43,29 @@ class Batches:
         start = 0
         while start < count:
             stop = min(count, start + min(call.ceiling for _, call in self._calls))
-            parts, failed = self._batch([column[start:stop] for column in inputs])
+            parts, failed = self._whole_or_halves([column[start:stop] for column in inputs])
             for column, part in zip(made, parts, strict=True):
                 column += part
             faults.update({start + position: fault for position, fault in failed.items()})
             start = stop
         return made, faults
+
+    def _whole_or_halves(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        """Run one batch; where its results cannot be taken apart, run its halves instead, if that does no harm."""
+        try:
+            return self._batch(inputs)
+        except _Unsplit as unsplit:
+            error, op = unsplit.error, unsplit.op
+        count = len(inputs[0])
+        for _, call in self._calls:
+            call.learn(error, count)
+        if count == 1 or not self._region.pure():
+            return [[None] * count for _ in self._region.outputs], {i: Fault(error, op) for i in range(count)}
+        middle = count // 2
+        columns, faults = self._whole_or_halves([column[:middle] for column in inputs])
+        more, others = self._whole_or_halves([column[middle:] for column in inputs])
+        faults.update({middle + position: fault for position, fault in others.items()})
+        return [one + other for one, other in zip(columns, more, strict=True)], faults
 
     def _batch(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
         count = len(inputs[0])
@@ -57,25 +75,35 @@ class Batches:
         for node, call in self._calls:
             if not alive:
                 break
+            go_on()
             self._stats.batch(len(alive))
             cell = cells[node.inputs[0]]
-            try:
-                cells[Value(node.id)] = _forward(call, cell, len(alive))
-            except Exception as error:
-                items = cell.column()
-                results, errors = call.isolating(items, error)
-                for position, failure in errors.items():
-                    _remember(failure, error, len(items))
-                    faults[alive[position]] = Fault(failure, node.op)
-                cells[Value(node.id)] = _Cell(items=results)
-                kept = [position for position in range(len(items)) if position not in errors]
-                alive = [alive[position] for position in kept]
-                if errors:
-                    cells = {value: _Cell(items=_take(held.column(), kept)) for value, held in cells.items()}
+            made = _attempt(call, cell, len(alive), node.op)
+            if isinstance(made, _Cell):
+                cells[Value(node.id)] = made
+                continue
+            items = cell.column()
+            results, errors = call.isolating(items, made)
+            for position, failure in errors.items():
+                _remember(failure, made, len(items))
+                faults[alive[position]] = Fault(failure, node.op)
+            cells[Value(node.id)] = _Cell(items=results)
+            kept = [position for position in range(len(items)) if position not in errors]
+            alive = [alive[position] for position in kept]
+            if errors:
+                cells = {value: _Cell(items=_take(held.column(), kept)) for value, held in cells.items()}
         if not alive:
             return [[None] * count for _ in self._region.outputs], faults
         columns = [cells[value].column() for value in self._region.outputs]
         return [_spread(column, alive, count) for column in columns], faults
+
+
+class _Unsplit(Exception):
+    """A batch of results that could not be taken apart, and which op had made it."""
+
+    def __init__(self, error: Exception, op: ops.Op | None) -> None:
+        self.error = error
+        self.op = op
 
 
 class _Cell:
@@ -86,19 +114,35 @@ class _Cell:
         self._batch = batch
         self._owner = owner
         self._size = 0 if items is None else len(items)
+        self._maker: ops.Op | None = None
 
     @classmethod
-    def collated(cls, batch: Any, owner: Collating, size: int) -> _Cell:
-        """Return a cell that holds a batch which `owner` made."""
+    def collated(cls, batch: Any, owner: Collating, size: int, maker: ops.Op) -> _Cell:
+        """Return a cell that holds a batch which `owner` made, as the stage of `maker`."""
         cell = cls(batch=batch, owner=owner)
         cell._size = size
+        cell._maker = maker
         return cell
 
     def column(self) -> Column:
         """Return the items, splitting the batch if need be."""
         if self._items is None and self._owner is not None:
-            self._items = list(self._owner.split(self._batch, self._size))
+            self._items = self._split(self._owner)
         return self._items or []
+
+    def _split(self, owner: Collating) -> Column:
+        try:
+            items = list(owner.split(self._batch, self._size))
+        except Exception as failed:
+            error = trimmed(failed)
+        else:
+            if len(items) == self._size:
+                return items
+            error = BatchSizeError(f"a batch of {self._size} results was split into {len(items)}")
+        try:
+            raise _Unsplit(error, self._maker)
+        finally:
+            del error  # no cycle through the traceback of this frame
 
     def batch(self, taker: Collating) -> Any:
         """Return the batch as `taker` wants it, collating it once for all that want it so."""
@@ -107,11 +151,20 @@ class _Cell:
         return self._batch
 
 
-def _forward(call: BatchCall, cell: _Cell, size: int) -> _Cell:
-    with call.target.lock if isinstance(call.target, Replica) else contextlib.nullcontext():
-        taker = call.instance()
-        if not call.collates:
-            return _Cell(items=list(call.many(cell.column())))
+def _attempt(call: BatchCall, cell: _Cell, size: int, op: ops.Op) -> _Cell | Exception:
+    """Return what a stage makes of a batch, or its error: not from where it was caught, so that it holds nothing."""
+    try:
+        return _forward(call, cell, size, op)
+    except _Unsplit:
+        raise
+    except Exception as error:
+        return trimmed(error)
+
+
+def _forward(call: BatchCall, cell: _Cell, size: int, op: ops.Op) -> _Cell:
+    with call.held() as taker:
+        if not collates(taker):
+            return _Cell(items=call.many(cell.column()))
         batch = taker.forward(cell.batch(taker))
         made = taker.size(batch)
         if made != size:
@@ -119,13 +172,20 @@ def _forward(call: BatchCall, cell: _Cell, size: int) -> _Cell:
                 f"stage {call.stage.name!r} ({call.stage.origin}) was given {size} items and returned {made} results: "
                 "the first dimension of what it returns is the batch"
             )
-        return _Cell.collated(batch, taker, size)
+        return _Cell.collated(batch, taker, size, op)
 
 
 def _remember(failure: Exception, first: Exception, size: int) -> None:
     """Note on an item's own error that its batch failed before it was found, and with what if that was another."""
-    if size > 1 and failure is not first and str(type(first)) + str(first) != str(type(failure)) + str(failure):
-        failure.add_note(f"dataflow: found by splitting a batch of {size}, which failed with {first!r}")
+    if size > 1 and failure is not first and (type(first), _text(first)) != (type(failure), _text(failure)):
+        add_note(failure, f"dataflow: found by splitting a batch of {size}, which failed with {short_repr(first, 200)}")
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # a user's __str__ may raise anything
+        return ""
 
 
 def _take(column: Column, kept: list[int]) -> Column:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence, Set
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
+from typing import Any, Protocol
 
 from dataflow.errors import BatchSizeError
+from dataflow.executors.aside import go_on, started_by
+from dataflow.executors.faults import add_note, trimmed
 from dataflow.expr.stage import Stage, short_repr
 
 Batch = Any
 
+_LOOK_AGAIN = 0.05  # seconds after which who waits for an instance looks whether it has been replaced
 
-@runtime_checkable
+
 class Collating(Protocol):
     """A batched stage that can hand a whole batch to its neighbour without taking it apart.
 
@@ -41,6 +44,37 @@ class Collating(Protocol):
         ...
 
 
+def collates(target: Any) -> bool:
+    """Return whether the object that is called can hand on whole batches: its class says so, not a mock's attribute."""
+    methods = ("collate", "forward", "size", "split")
+    return all(hasattr(type(target), name) for name in methods) and hasattr(target, "space")
+
+
+class _Seat:
+    """Who may call an instance: one thread at a time, and what that thread does aside while it waits for it."""
+
+    __slots__ = ("_depth", "inner", "lock", "made", "taker")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.taker: threading.Thread | None = None
+        self.inner: _Seat | None = None
+        self.made: Any = None
+        self._depth = 0
+
+    def taken(self) -> None:
+        """Note that this thread has the lock, once more."""
+        self.taker = threading.current_thread()
+        self._depth += 1
+
+    def leave(self) -> None:
+        """Release the lock."""
+        self._depth -= 1
+        if not self._depth:
+            self.taker = None
+        self.lock.release()
+
+
 class Replica:
     """One instance of a class stage: constructed when it is first needed, called by one thread at a time.
 
@@ -48,33 +82,88 @@ class Replica:
     ----------
     stage : Stage
         Whose class to construct.
+
+    Notes
+    -----
+    An instance may run a flow that leads back to itself, as any function may call itself. Where that flow has a timeout
+    or a race, it comes back in another thread, while the first one waits for it: it is let in, for it would wait for
+    ever otherwise. Several that come back so take turns, in the seat inside the one that their starter has taken.
     """
 
     def __init__(self, stage: Stage[Any, Any]) -> None:
         self._stage = stage
-        self._made: Any = None
-        self.lock = threading.RLock()
+        self._outer = _Seat()
+        self._lock = threading.Lock()
+
+    @property
+    def constructed(self) -> bool:
+        """Whether there is an instance."""
+        return self._outer.made is not None
 
     def construct(self) -> Any:
         """Return the instance, constructing it if there is none yet."""
-        with self.lock:
-            if self._made is None:
-                self._made = self._stage.fn(*self._stage.args, **self._stage.kwargs)
-            return self._made
+        with self.held() as instance:
+            return instance
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Any]:
+        """Have the instance to oneself."""
+        instance, seat = self._take()
+        try:
+            yield instance
+        finally:
+            seat.leave()
 
     def __call__(self, given: Any) -> Any:
-        with self.lock:
-            return self.construct()(given)
+        instance, seat = self._take()
+        try:
+            return instance(given)
+        finally:
+            seat.leave()
 
     def renew(self) -> None:
-        """Forget an instance that a thread which was given up still holds; the next call constructs another."""
-        if self.lock.acquire(blocking=False):
-            self.lock.release()
-        else:
-            self.lock, self._made = threading.RLock(), None
+        """Forget an instance that a thread which was given up still holds; the next call constructs another.
+
+        One that is still being constructed is waited for: another would take as long, and there is no end to it.
+        """
+        seat: _Seat | None = self._outer
+        while seat is not None and seat.lock.acquire(blocking=False):
+            seat.lock.release()
+            seat = seat.inner
+        if seat is not None and self.constructed:
+            self._outer = _Seat()
+
+    def _take(self) -> tuple[Any, _Seat]:
+        """Return the instance and a seat that this thread has taken."""
+        while True:
+            outer = seat = self._outer
+            while not seat.lock.acquire(blocking=False):
+                if started_by(seat.taker):
+                    with self._lock:
+                        seat.inner = seat.inner or _Seat()
+                    seat = seat.inner
+                    continue
+                while not seat.lock.acquire(timeout=_LOOK_AGAIN):
+                    go_on()
+                    if outer is not self._outer:
+                        outer = seat = self._outer
+                        break
+                else:
+                    break
+            seat.taken()
+            if outer is self._outer:
+                break
+            seat.leave()
+        try:
+            if outer.made is None:
+                outer.made = self._stage.fn(*self._stage.args, **self._stage.kwargs)
+        except BaseException:
+            seat.leave()
+            raise
+        return outer.made, seat
 
 
-def checked_results(stage: Stage[Any, Any], given: int, results: Any) -> Sequence[Any]:
+def checked_results(stage: Stage[Any, Any], given: int, results: Any) -> list[Any]:
     """Return a batch's results if there is one for each item; raise `BatchSizeError` otherwise."""
     unordered = isinstance(results, (str, bytes, Mapping, Set))
     try:
@@ -82,7 +171,10 @@ def checked_results(stage: Stage[Any, Any], given: int, results: Any) -> Sequenc
     except TypeError:
         size = None
     if size == given:
-        return results  # type: ignore[no-any-return]
+        made = list(results)
+        if len(made) == given:
+            return made
+        size = len(made)  # what it says of its length is not what it gives
     gave = f"a {type(results).__name__}, which is no sequence" if size is None else f"{size} results"
     raise BatchSizeError(
         f"stage {stage.name!r} ({stage.origin}) was given {given} item{'s' if given != 1 else ''} and returned {gave}: "
@@ -108,22 +200,17 @@ class BatchCall:
     target: Callable[[Any], Any]
     ceiling: int
 
-    def instance(self) -> Any:
-        """Return the object that is called: the function, or the replica's instance, constructed if need be."""
-        return self.target.construct() if isinstance(self.target, Replica) else self.target
-
-    @functools.cached_property
-    def collates(self) -> bool:
-        """Whether the object can hand on whole batches."""
-        return isinstance(self.instance(), Collating)
+    def held(self) -> contextlib.AbstractContextManager[Any]:
+        """Have to oneself the object that is called: the function, or the replica's instance."""
+        return self.target.held() if isinstance(self.target, Replica) else contextlib.nullcontext(self.target)
 
     def one(self, item: Any) -> Any:
         """Return the result of a single item."""
         return checked_results(self.stage, 1, self.target([item]))[0]
 
-    def many(self, items: list[Any]) -> Sequence[Any]:
-        """Return the results of items that fit one batch."""
-        return checked_results(self.stage, len(items), self.target(items))
+    def many(self, items: list[Any]) -> list[Any]:
+        """Return the results of items that fit one batch. The stage gets a list of its own, which it may change."""
+        return checked_results(self.stage, len(items), self.target(list(items)))
 
     def isolating(self, items: list[Any], first: Exception) -> tuple[list[Any], dict[int, Exception]]:
         """Return the results of items whose batch has failed, by splitting it until only what fails by itself fails.
@@ -143,37 +230,52 @@ class BatchCall:
         Notes
         -----
         One bad item among n costs at most 2·log2(n) further calls: each level of halving calls its two halves. A batch
-        that ran out of memory is halved likewise, and its half's size is remembered as the most to be tried.
+        that ran out of memory is halved likewise, and its half's size is remembered as the most to be tried. A batch
+        that was miscounted though none of its items is when it is alone fails whole: a stage that makes one result of a
+        batch would otherwise pass for one that makes one of each item.
         """
+        whole = dict.fromkeys(range(len(items)), first)
         results: list[Any] = [None] * len(items)
         errors: dict[int, Exception] = {}
-        if not self.stage.options.pure or len(items) == 1:
-            if len(items) > 1:
-                first.add_note(
-                    f"dataflow: stage {self.stage.name!r} is not pure, so its failed batch of {len(items)} was not "
-                    "split to find the item to blame: all of it failed"
-                )
-            return results, dict.fromkeys(range(len(items)), first)
+        self.learn(first, len(items))
+        if len(items) == 1 or (isinstance(self.target, Replica) and not self.target.constructed):
+            return results, whole
+        if not self.stage.options.pure:
+            add_note(
+                first,
+                f"dataflow: stage {self.stage.name!r} is not pure, so its failed batch of {len(items)} was not split "
+                "to find the item to blame: all of it failed",
+            )
+            return results, whole
+        miscounted: list[tuple[int, int, Exception]] = []
         stack = [(0, len(items), first)]
         while stack:
             start, stop, error = stack.pop()
             if stop - start == 1:
                 errors[start] = error
                 continue
-            if out_of_memory(error):
-                forget_frames(error)
-                self.ceiling = max(1, min(self.ceiling, (stop - start) // 2))
+            if isinstance(error, BatchSizeError):
+                miscounted.append((start, stop, error))
             middle = (start + stop) // 2
-            halves = []
             for low, high in ((start, middle), (middle, stop)):
+                go_on()
                 try:
                     results[low:high] = self.many(items[low:high])
                 except Exception as failed:
-                    halves.append((low, high, failed))
-            stack += halves
+                    self.learn(failed, high - low)
+                    stack.append((low, high, trimmed(failed)))
         if len(errors) == len(items) and all(isinstance(error, BatchSizeError) for error in (first, *errors.values())):
-            errors = dict.fromkeys(errors, first)  # it always miscounts: the whole batch's error says so best
+            return results, whole  # it always miscounts: the whole batch's error says so best
+        for start, stop, error in miscounted:
+            if not any(start <= position < stop for position in errors):
+                errors.update(dict.fromkeys(range(start, stop), error))
         return results, errors
+
+    def learn(self, error: Exception, size: int) -> None:
+        """Remember half the size of a batch that ran out of memory as the most to be tried, and let go of its frames."""
+        if size > 1 and out_of_memory(error):
+            forget_frames(error)
+            self.ceiling = max(1, min(self.ceiling, size // 2))
 
 
 def out_of_memory(error: BaseException) -> bool:

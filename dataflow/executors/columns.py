@@ -7,13 +7,14 @@ of all items under an ``each`` and the items that are tried again fill batches t
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dataflow.executors import policies
-from dataflow.executors.aside import Task, cancelled
+from dataflow.executors.aside import Task, aside, go_on
 from dataflow.executors.batches import Batches
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
@@ -45,12 +46,15 @@ class Columns:
         return self._block(self._program.plan.block, items)
 
     def _block(self, block: Block, items: Column) -> tuple[Column, Faults]:
+        if not items:
+            return [], {}
         columns: dict[Value, Column] = {Value(0): items}
         alive: Sequence[int] = range(len(items))
         faults: Faults = {}
         for step in block.steps:
             if not alive:
                 break
+            go_on()
             made, failed = self._step(step, [columns[value] for value in step.inputs])
             columns.update(zip(step.outputs, made, strict=True))
             for value in step.dead:
@@ -87,6 +91,8 @@ class Columns:
 
     def _one_by_one(self, step: Step, inputs: list[Column]) -> tuple[list[Column], Faults]:
         function = self._program.function(step.op)
+        if aside():
+            function = _while_wanted(function)
         results: Column = []
         faults: Faults = {}
         rows: Any = inputs[0] if len(inputs) == 1 else list(zip(*inputs, strict=True))
@@ -103,7 +109,9 @@ class Columns:
         return [list(column) for column in zip(*filled, strict=True)], faults
 
     def _fault(self, error: Exception, step: Step) -> Fault:
-        return Fault(error, self._program.culprit(error) or step.op)
+        # a stage by itself is to blame whatever generated code its error has come through: flows that it runs have some
+        culprit = None if isinstance(step.op, ops.Call) else self._program.culprit(error)
+        return Fault(error, culprit or step.op)
 
     # -- constructs that hold batched stages ---------------------------------------------------------------------------
 
@@ -156,12 +164,13 @@ class Columns:
             ends.append(len(elements))
         values, failed = self._block(step.bodies[0], elements)
         results: Column = []
+        bad = sorted(failed)
         start = 0
         for position, end in enumerate(ends):
             results.append(values[start:end])
-            bad = min((element for element in failed if start <= element < end), default=None) if failed else None
-            if bad is not None:
-                faults[position] = failed[bad]
+            first = bisect.bisect_left(bad, start)
+            if first < len(bad) and bad[first] < end:
+                faults[position] = failed[bad[first]]
             start = end
         return results, faults
 
@@ -169,7 +178,7 @@ class Columns:
         results, faults = self._block(step.bodies[0], items)
         for attempt in range(op.times):
             again = sorted(position for position, fault in faults.items() if policies.caught(fault.error, op.on))
-            if not again or cancelled():
+            if not again:
                 break
             policies.back_off(op, attempt, self._program.clock)
             for position in again:
@@ -180,7 +189,8 @@ class Columns:
     def _fallback(self, step: Step, op: ops.Fallback, items: Column) -> tuple[Column, Faults]:
         results, faults = self._block(step.bodies[0], items)
         handed = sorted(position for position, fault in faults.items() if policies.caught(fault.error, op.on))
-        if handed and not cancelled():
+        if handed:
+            go_on()
             for position in handed:
                 del faults[position]
             done = self._block(step.bodies[1], [items[position] for position in handed])
@@ -188,22 +198,15 @@ class Columns:
         return results, faults
 
     def _timeout(self, step: Step, op: ops.Timeout, items: Column) -> tuple[Column, Faults]:
-        """Run the items a batch at a time, so that one batch's work does not count as another's waiting."""
-        size = first_batch(step.bodies[0])
-        results: Column = []
-        faults: Faults = {}
-        for start in range(0, len(items), size):
-            group = items[start : start + size]
+        def run(group: Column) -> tuple[Column, Faults]:
             task = policies.within(op.seconds, functools.partial(self._block, step.bodies[0], group), self._aside)
-            if task.done:
-                values, failed = task.result()
-            else:
-                self._program.renew(op)
-                late = [Fault(policies.deadline_exceeded(op), op) for _ in group]
-                values, failed = [None] * len(group), dict(enumerate(late))
-            results += values
-            faults.update({start + position: fault for position, fault in failed.items()})
-        return results, faults
+            if not task.left:
+                return task.result()  # type: ignore[no-any-return]
+            self._program.renew(op)
+            late = {position: Fault(policies.deadline_exceeded(op), op) for position in range(len(group))}
+            return [None] * len(group), late
+
+        return _in_groups(step, items, run)
 
     def _race(self, step: Step, items: Column) -> tuple[Column, Faults]:
         def enough(tasks: list[Task[tuple[Column, Faults]]]) -> float | None:
@@ -224,12 +227,22 @@ class Columns:
 
     def _quorum(self, step: Step, op: ops.Quorum, items: Column) -> tuple[Column, Faults]:
         if op.within is None:
-            outcomes = {index: self._block(body, items) for index, body in enumerate(step.bodies)}
-        else:
-            outcomes = self._beside(step, items, self._quorum_enough(op, len(items), op.within))
-        results: Column = [None] * len(items)
+            return self._gathered(step, op, {i: self._block(body, items) for i, body in enumerate(step.bodies)})
+        within = op.within
+
+        def run(group: Column) -> tuple[Column, Faults]:
+            enough = self._quorum_enough(op, len(group), within)
+            return self._gathered(step, op, self._beside(step, group, enough))
+
+        return _in_groups(step, items, run)
+
+    def _gathered(
+        self, step: Step, op: ops.Quorum, outcomes: dict[int, tuple[Column, Faults]]
+    ) -> tuple[Column, Faults]:
+        count = len(next(iter(outcomes.values()))[0])
+        results: Column = [None] * count
         faults: Faults = {}
-        for position in range(len(items)):
+        for position in range(count):
             parts = {i: values[position] for i, (values, failed) in outcomes.items() if position not in failed}
             if len(parts) < op.quorum:
                 faults[position] = next(failed[position] for _, failed in outcomes.values() if position in failed)
@@ -260,9 +273,9 @@ class Columns:
     def _beside(self, step: Step, items: Column, enough: policies.Enough) -> dict[int, tuple[Column, Faults]]:
         """Run every body over the items, each aside, and return the outcomes of those that ended in time."""
         tasks = self._aside.run([functools.partial(self._block, body, items) for body in step.bodies], enough)
-        if not all(task.done for task in tasks):
+        if any(task.left for task in tasks):
             self._program.renew(step.op)
-        return {index: task.result() for index, task in enumerate(tasks) if task.done}
+        return {index: task.result() for index, task in enumerate(tasks) if not task.left}
 
 
 def _extend(results: Column, function: Callable[..., Any], rows: Column, *, spread: bool) -> None:
@@ -275,6 +288,30 @@ def _extend(results: Column, function: Callable[..., Any], rows: Column, *, spre
     else:
         for row in left:
             append(function(row))
+
+
+def _while_wanted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step's function as work aside calls it: no more once the work has been given up."""
+
+    def run(*row: Any) -> Any:
+        go_on()
+        return function(*row)
+
+    return run
+
+
+def _in_groups(
+    step: Step, items: Column, run: Callable[[Column], tuple[Column, Faults]]
+) -> tuple[Column, Faults]:
+    """Run a construct a batch at a time, so that one batch's work does not count as another's waiting."""
+    size = max(first_batch(body) for body in step.bodies)
+    results: Column = []
+    faults: Faults = {}
+    for start in range(0, len(items), size):
+        values, failed = run(items[start : start + size])
+        results += values
+        faults.update({start + position: fault for position, fault in failed.items()})
+    return results, faults
 
 
 def first_batch(block: Block) -> int:

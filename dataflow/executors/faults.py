@@ -8,7 +8,6 @@ from typing import Any
 from dataflow.executors.policies import as_raised
 from dataflow.graph import ops
 
-
 _MOST_NOTES = 64
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
@@ -94,9 +95,7 @@ class Inline:
         job = _Job(
             program, checked_mode(on_error), _window(program.plan, self._limit(max_in_flight)), step_stats(program.plan)
         )
-        total = len(items) if isinstance(items, Sized) else None
-        source = job.run(checked_items(items))
-        return Results(with_progress(source, total, progress))
+        return Results(with_progress(job.run(checked_items(items)), items, progress))
 
     def _limit(self, max_in_flight: int | None) -> int:
         if max_in_flight is None:
@@ -188,7 +187,7 @@ class _Job:
             stage = self._program.note(fault.error, fault.op, start + position)
             if self._on_error == "raise":
                 faults.clear()
-                raise fault.error
+                raise fault.release()
             if self._on_error == "record":
                 yield Failure(start + position, items[position], stage, fault.error)
 
@@ -230,22 +229,21 @@ class InlineSession(Session):
     def run(self, item: Any, deadline: float | None = None) -> Any:
         self._check_open()
         if deadline is None:
-            return self._run(item)
-        seconds = checks.duration("run", "deadline", deadline, zero=True)
-        task = policies.within(seconds, lambda: self._run(item), self._program.aside)
-        if task.done:
-            return task.result()
-        self._program.renew_all()
-        raise DeadlineExceeded(f"not done within the deadline of {seconds:g} s that the item was given")
-
-    def _run(self, item: Any) -> Any:
-        results, faults = self._columns.run([item])
+            results, faults = self._columns.run([item])
+        else:
+            seconds = checks.duration("run", "deadline", deadline, zero=True)
+            task = policies.within(seconds, functools.partial(self._columns.run, [item]), self._program.aside)
+            if task.left:
+                self._whole.count(1, 1, 0.0)
+                self._program.renew_all()
+                raise DeadlineExceeded(f"not done within the deadline of {seconds:g} s that the item was given")
+            results, faults = task.result()
         self._whole.count(1, len(faults), 0.0)
         if not faults:
             return results[0]
         fault = faults.pop(0)
         self._program.note(fault.error, fault.op, None)
-        raise fault.error
+        raise fault.release()
 
     def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:
         self._check_open()
@@ -254,7 +252,10 @@ class InlineSession(Session):
             future.set_result(self.run(item, deadline))
         except Exception as error:
             future.set_exception(error)
-        return future
+        try:
+            return future
+        finally:
+            del future  # no cycle through the traceback of this frame
 
     async def arun(self, item: Any, deadline: float | None = None) -> Any:
         return self.run(item, deadline)
@@ -270,17 +271,17 @@ class InlineSession(Session):
     ) -> Results:
         self._check_open()
         job = self._job(on_error, max_in_flight)
-        total = len(items) if isinstance(items, Sized) else None
-        return Results(with_progress(self._while_open(job.run(checked_items(items))), total, progress))
+        return Results(with_progress(self._while_open(job.run(checked_items(items))), items, progress))
 
     def _job(self, on_error: OnError, max_in_flight: int | None) -> _Job:
         window = _window(self.plan, self._executor._limit(max_in_flight))
         return _Job(self._program, checked_mode(on_error), window, self._stats, self._whole)
 
     def _while_open(self, outcomes: Iterator[Any]) -> Generator[Any, None, None]:
+        self._check_open()
         for outcome in outcomes:
-            self._check_open()
             yield outcome
+            self._check_open()
 
     async def amap(
         self,
@@ -315,7 +316,10 @@ class InlineSession(Session):
             for outcome in self._while_open(job.window_outcomes(start, window)):
                 yield outcome
         if broken is not None:
-            raise broken
+            try:
+                raise broken
+            finally:
+                broken = None  # no cycle through the traceback of this frame
 
     def stats(self) -> SessionReport:
         whole = self._whole.report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from dataflow.executors import policies
 from dataflow.executors.aside import Aside
 from dataflow.executors.calls import BatchCall, Replica
 from dataflow.executors.clock import Clock
+from dataflow.executors.faults import add_note
 from dataflow.expr.stage import Stage
 from dataflow.graph import Builder, Region, Value, ops, regions
 from dataflow.plan import Binding, Code, Plan, Step, generate
@@ -41,6 +43,8 @@ class Program:
         self._regions: dict[int, Region] = {}
         self._of_op: dict[int, Function] = {}
         self._lines: dict[types.CodeType, dict[int, ops.Op]] = {}
+        self._insides: dict[int, str] = {}
+        self._lock = threading.RLock()  # several threads may be the first to run a flow
         self._call: Function | None = None
         self._bare: Function | None = None
 
@@ -50,52 +54,58 @@ class Program:
     def call(self) -> Function:
         """The whole flow as a function of one item."""
         if self._call is None:
-            code = generate(self.plan.region, guarded=True)
-            self._prepare(code)
-            self._call = self._bound(code)
+            with self._lock:
+                code = generate(self.plan.region, guarded=True)
+                self._prepare(code)
+                self._call = self._bound(code)
         return self._call
 
     @property
     def bare(self) -> Function:
         """The whole flow as a function of one item that leaves its errors as they are."""
         if self._bare is None:
-            code = generate(self.plan.region)
-            self._prepare(code)
-            self._bare = self._bound(code)
+            with self._lock:
+                code = generate(self.plan.region)
+                self._prepare(code)
+                self._bare = self._bound(code)
         return self._bare
 
     def function(self, op: ops.Op) -> Function:
         """Return one op as a function of one item's inputs; of several outputs it returns a tuple."""
         if id(op) not in self._of_op:
-            simple = self._simple(op) if isinstance(op, ops.Call) else None
-            if simple is None:
-                code = generate(self.region(op), "step")
-                self._prepare(code)
-                simple = self._bound(code)
-            self._of_op[id(op)] = simple
+            with self._lock:
+                simple = self._simple(op) if isinstance(op, ops.Call) else None
+                if simple is None:
+                    code = generate(self.region(op), "step")
+                    self._prepare(code)
+                    simple = self._bound(code)
+                self._of_op[id(op)] = simple
         return self._of_op[id(op)]
 
     def region(self, op: ops.Op) -> Region:
         """Return what a step runs as a region: its body, or one of nothing but its op."""
-        if id(op) not in self._regions:
-            self._regions[id(op)] = op.body if isinstance(op, (ops.Fused, ops.Batched)) else _alone(op)
-        return self._regions[id(op)]
+        with self._lock:
+            if id(op) not in self._regions:
+                self._regions[id(op)] = op.body if isinstance(op, (ops.Fused, ops.Batched)) else _alone(op)
+            return self._regions[id(op)]
 
     def batch_call(self, op: ops.Op) -> BatchCall:
         """Return a batched stage ready to be called."""
-        if id(op) not in self._batch_calls:
-            stage = _stage(op)
-            self._batch_calls[id(op)] = BatchCall(stage, self.target(stage), stage.options.batch or 1)
-        return self._batch_calls[id(op)]
+        with self._lock:
+            if id(op) not in self._batch_calls:
+                stage = _stage(op)
+                self._batch_calls[id(op)] = BatchCall(stage, self.target(stage), stage.options.batch or 1)
+            return self._batch_calls[id(op)]
 
     def target(self, stage: Stage[Any, Any]) -> Callable[[Any], Any]:
         """Return what a stage calls: its function, or its replica, shared by equal pure stages."""
         if not stage.constructed:
             return stage.fn
         key = stage if stage.options.pure else id(stage)
-        if key not in self._replicas:
-            self._replicas[key] = Replica(stage)
-        return self._replicas[key]
+        with self._lock:
+            if key not in self._replicas:
+                self._replicas[key] = Replica(stage)
+            return self._replicas[key]
 
     def construct(self) -> None:
         """Construct every class stage now, so that what cannot be constructed is known."""
@@ -210,7 +220,10 @@ class Program:
         if isinstance(error, StopIteration):
             converted = RuntimeError("a stage raised StopIteration")
             self.note(converted, op, index)
-            raise converted from error
+            try:
+                raise converted from error
+            finally:
+                del converted  # no cycle through the traceback of this frame
         return self.note(error, op, index)
 
     def culprit(self, error: BaseException) -> ops.Op | None:
@@ -232,12 +245,16 @@ class Program:
         what = "stage" if isinstance(op, ops.Call) else "op"
         place = f" ({op.origin})" if op is not None and op.origin is not None else ""
         item = "" if index is None else f" on item {index}"
-        fused = next((step.name for _, step in self.plan.walk() if _fuses(step, op)), None)
-        inside = "not fused" if fused is None else f"fused into step {fused!r}"
-        text = f"dataflow: {what} {name!r}{place} failed{item}; {inside}, run {self._place}, in this process"
-        if text not in getattr(error, "__notes__", ()):
-            error.add_note(text)
+        inside = self._inside(op)
+        add_note(error, f"dataflow: {what} {name!r}{place} failed{item}; {inside}, run {self._place}, in this process")
         return name
+
+    def _inside(self, op: ops.Op | None) -> str:
+        """Return whether an op has been fused, and into which step."""
+        if id(op) not in self._insides:
+            fused = next((step.name for _, step in self.plan.walk() if _fuses(step, op)), None)
+            self._insides[id(op)] = "not fused" if fused is None else f"fused into step {fused!r}"
+        return self._insides[id(op)]
 
 
 class _Source:

@@ -133,8 +133,9 @@ def quorum(op: ops.Quorum, bodies: Sequence[One], aside: Aside, renew: Callable[
             try:
                 parts[index] = body(item)
             except Exception as error:
-                # without this frame, which holds it
-                first = first or error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+                if first is None:
+                    trace = error.__traceback__
+                    first = error.with_traceback(trace and trace.tb_next)  # without this frame, which holds it
             if first is not None and index + 1 - len(parts) > spare:
                 try:
                     raise first
@@ -160,8 +161,9 @@ def quorum(op: ops.Quorum, bodies: Sequence[One], aside: Aside, renew: Callable[
 
 def enough_of(op: ops.Quorum, tasks: Sequence[Task[Any]], left: float) -> float | None:
     """Return how long a quorum goes on waiting, with this much of its time left; None where it does not."""
-    won = sum(task.won for task in tasks)
-    lost = sum(task.done for task in tasks) - won
+    ended = [task for task in tasks if task.done]
+    won = sum(task.won for task in ended)
+    lost = len(ended) - won
     if won + lost == len(tasks) or lost > len(tasks) - op.quorum:
         return None
     if left <= 0:

@@ -66,9 +66,9 @@ def checked_items(items: Any) -> Iterable[Any]:
     return items  # type: ignore[no-any-return]
 
 
-def with_progress(results: Iterator[Any], total: int | None, show: bool | None) -> Generator[Any, None, None]:
+def with_progress(results: Iterator[Any], items: Any, show: bool | None) -> Generator[Any, None, None]:
     """Yield the results with a progress bar: always, never, or (None) on a terminal where tqdm is installed."""
-    bar = _bar(total, show)
+    bar = _bar(items, show)
     if bar is None:
         yield from results
         return
@@ -78,7 +78,7 @@ def with_progress(results: Iterator[Any], total: int | None, show: bool | None) 
             yield result
 
 
-def _bar(total: int | None, show: bool | None) -> Any:
+def _bar(items: Any, show: bool | None) -> Any:
     import sys
 
     if show is False or (show is None and not (sys.stderr is not None and sys.stderr.isatty())):
@@ -89,4 +89,8 @@ def _bar(total: int | None, show: bool | None) -> Any:
         if show is None:
             return None
         raise ImportError("progress=True needs tqdm: pip install 'dataflow[progress]'") from error
+    try:
+        total = len(items)
+    except Exception:  # a generator has no length; an object may have one and not know it
+        total = None
     return tqdm(total=total)

@@ -9,6 +9,8 @@ from dataflow.explain.outline import Body, Entry, Outline, outline
 from dataflow.plan import Plan
 
 _LABEL = 40
+_PHRASE = 24
+_TIED = "\N{NO-BREAK SPACE}"
 
 
 def to_mermaid(plan: Plan) -> str:
@@ -33,7 +35,7 @@ def to_mermaid(plan: Plan) -> str:
 
 
 def to_dot(plan: Plan) -> str:
-    """Return a plan as a Graphviz digraph.
+    r"""Return a plan as a Graphviz digraph.
 
     Examples
     --------
@@ -43,7 +45,7 @@ def to_dot(plan: Plan) -> str:
       graph [compound=true, fontname="Helvetica", fontsize=11, style="rounded", color="gray60"];
       node [shape=box, style="rounded", fontname="Helvetica", fontsize=11];
       i0 [label="input", shape=oval];
-      s1 [label="1. abs + str\\none generated function"];
+      s1 [label="1. abs + str\none generated function"];
       o0 [label="output", shape=oval];
       i0 -> s1;
       s1 -> o0;
@@ -63,7 +65,14 @@ def labels(entry: Entry) -> tuple[list[str], int]:
     """Return what is written on an entry, in lines, and how many of those are its title."""
     number = "" if entry.kind == "more" else f"{entry.number}. "
     title = cut(number + entry.title, _LABEL, 3)
-    return title + [line for row in (entry.does, *entry.notes) for line in cut(row, _LABEL, 3)], len(title)
+    rows = [line for row in (entry.does, *entry.notes) for line in cut(_together(row), _LABEL, 3)]
+    return title + [row.replace(_TIED, " ") for row in rows], len(title)
+
+
+def _together(text: str) -> str:
+    """Return text in which short phrases between commas are not to be broken."""
+    phrases = text.split(", ")
+    return ", ".join(phrase.replace(" ", _TIED) if len(phrase) <= _PHRASE else phrase for phrase in phrases)
 
 
 def cut(text: str, width: int, most: int) -> list[str]:

@@ -1,13 +1,14 @@
 """Where things lie in a picture of a plan: boxes in layers, each below what it takes values from.
 
-The layers are those of the longest path; a long edge passes the layers between through places of its own. The order in a
-layer is that of the neighbours' middles (barycentres), and the places are as near to the neighbours' as boxes that must
-not overlap can be. Constructs are laid out from the inside.
+The layers are those of the longest path; a long edge passes the layers between through places of its own. The order
+in a layer is that of the neighbours' middles (barycentres), and the places are as near to the neighbours' as boxes that
+must not overlap can be. Constructs are laid out from the inside.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from dataflow.explain.diagram import cut, labels
@@ -69,8 +70,7 @@ class Drawing:
         """Return the drawing moved."""
         boxes = tuple(dataclasses.replace(box, x=box.x + dx, y=box.y + dy) for box in self.boxes)
         curves = tuple(
-            dataclasses.replace(curve, points=tuple((x + dx, y + dy) for x, y in curve.points))
-            for curve in self.curves
+            dataclasses.replace(curve, points=tuple((x + dx, y + dy) for x, y in curve.points)) for curve in self.curves
         )
         return Drawing(self.width, self.height, boxes, curves)
 
@@ -119,7 +119,8 @@ def _around(head: Drawing, held: Sequence[Drawing]) -> Drawing:
     top = head.height - 4 if head.boxes[0].lines else _PAD
     tallest = max(each.height for each in held)
     box = dataclasses.replace(head.boxes[0], width=width, height=top + tallest + _PAD)
-    boxes, curves = [box], []
+    boxes: list[Box] = [box]
+    curves: list[Curve] = []
     x = (width - inner) / 2
     for each in held:
         if each.boxes and each.boxes[0].kind == "body":  # bodies side by side are of one height
@@ -196,7 +197,7 @@ class _Layers:
         above: dict[int, list[int]] = {}
         below: dict[int, list[int]] = {}
         for path, _ in self._paths:
-            for one, other in zip(path, path[1:], strict=False):
+            for one, other in itertools.pairwise(path):
                 below.setdefault(one, []).append(other)
                 above.setdefault(other, []).append(one)
         for row in self._rows:
@@ -208,7 +209,7 @@ class _Layers:
             for row in self._rows if down else reversed(self._rows):
                 wanted = {id_: _mean([self._x[other] for other in neighbours.get(id_, [id_])]) for id_ in row}
                 if sweep < _SWEEPS // 2:
-                    row.sort(key=lambda id_: wanted[id_])  # noqa: B023  # used at once
+                    row.sort(key=lambda id_: wanted[id_])
                 places = _spread([self._size[id_] for id_ in row], [wanted[id_] for id_ in row])
                 self._x.update(zip(row, places, strict=True))
 
@@ -260,7 +261,7 @@ def _spread(sizes: Sequence[float], wanted: Sequence[float] | None) -> list[floa
     ([0.0, 100.0], [32.0, 68.0])
     """
     room = [0.0]
-    for one, other in zip(sizes, sizes[1:], strict=False):
+    for one, other in itertools.pairwise(sizes):
         room.append(room[-1] + (one + other) / 2 + _GAP)
     if wanted is None:
         return [place - room[-1] / 2 for place in room[: len(sizes)]]

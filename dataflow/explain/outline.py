@@ -1,7 +1,7 @@
 """The outline of a plan: its steps as they are shown, with repeats folded and what is too deep or too many left out.
 
-Text and pictures are made of the same outline, so that they number and fold the same. It has at most `_DEEPEST` levels
-and `_MOST` entries a level, whatever the plan; only the JSON form has everything.
+Text and pictures are made of the same outline, so that they number and fold the same. It has few levels, and few
+entries a level, whatever the plan; only the JSON form has everything.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import itertools
 from collections.abc import Hashable, Sequence
 from typing import Literal, TypeVar
 
-from dataflow.explain.wording import Wording
+from dataflow.explain.wording import Wording, times
 from dataflow.graph import Value, ops
 from dataflow.graph.text import titles
 from dataflow.plan import Block, Plan, Step
 
 _DEEPEST = 5
 _MOST = 24
+_BROADEST = 8
 _MOST_BODIES = 12
 
 _T = TypeVar("_T")
@@ -175,9 +176,8 @@ class _Outliner:
         made: dict[int, int] = {}
         nodes = {id(step): node.id for step, node in zip(block.steps, block.region.ops(), strict=True)}
         entries: list[Entry] = []
-        runs, hidden = _middle_out(self._runs(block), _MOST)
-        for run in runs:
-            entry = self._entry(run, depth, makers, made, entries[-1].id if entries else 0, more=run is hidden)
+        for run, hidden in _shortened(self._runs(block)):
+            entry = self._entry(run, depth, makers, made, entries[-1].id if entries else 0, more=hidden)
             entries.append(entry)
             for step in run:
                 made[nodes[id(step)]] = entry.id
@@ -195,29 +195,28 @@ class _Outliner:
         plain = sources == (before,) and not waits
         if more:
             return Entry(id_, number, f"… {count} more steps …", "", (), "more", sources, waits, plain, ())
-        title = self._wording.title(step, numbered=True) if count == 1 else f"{self._wording.title(step)} ×{count}"
+        title = self._wording.title(step, numbered=True) if count == 1 else times(self._wording.title(step), count)
         notes = tuple(self._wording.notes(step))
         bodies = self._bodies(step, number, depth)
         return Entry(id_, number, title, self._wording.does(step), notes, _kind(step), sources, waits, plain, bodies)
 
     def _count(self, steps: int) -> str:
         first, self._number = self._number, self._number + steps
-        return str(first) if steps == 1 else f"{first}–{self._number - 1}"
+        return str(first) if steps == 1 else f"{first}-{self._number - 1}"
 
     def _bodies(self, step: Step, number: str, depth: int) -> tuple[Body, ...]:
         """Return what a step holds, bodies alike in a row together."""
         rows = list(zip(titles(step.op), step.bodies, strict=False))
         alike = [list(run) for _, run in itertools.groupby(rows, lambda row: self._shapes[id(row[1])])]
-        runs, hidden = _middle_out(alike, _MOST_BODIES)
         bodies: list[Body] = []
-        for run in runs:
+        for run, hidden in _middle_out([(run, False) for run in alike], _MOST_BODIES):
             title, block = run[0]
-            if run is hidden:
+            if hidden:
                 bodies.append(Body("", Outline((), 0, f"… {len(run)} more branches …")))
                 continue
             place = f"step {number}" + f", {title}" * bool(title)
             if len(run) > 1:
-                title = f"{title} to {run[-1][0]} ×{len(run)}"
+                title = times(f"{title} to {run[-1][0]}", len(run))
             bodies.append(Body(title, self.block(block, depth + 1)))
             if bodies[-1].outline.entries:
                 for _, each in run:
@@ -225,12 +224,18 @@ class _Outliner:
         return tuple(bodies)
 
 
-def _middle_out(runs: list[list[_T]], most: int) -> tuple[list[list[_T]], list[_T] | None]:
-    """Return runs with those in the middle as one where there are too many, and that one."""
+def _shortened(runs: list[list[Step]]) -> list[tuple[list[Step], bool]]:
+    """Return a block's runs without the middle of what is too broad or too long, as `_middle_out` does."""
+    beside = itertools.groupby(((run, False) for run in runs), key=lambda row: row[0][0].inputs)
+    return _middle_out([row for _, rows in beside for row in _middle_out(list(rows), _BROADEST)], _MOST)
+
+
+def _middle_out(runs: list[tuple[list[_T], bool]], most: int) -> list[tuple[list[_T], bool]]:
+    """Return runs with those in the middle as one where there are too many, and whether each is such a one."""
     if len(runs) <= most:
-        return runs, None
-    hidden = [each for run in runs[most - 2 : -1] for each in run]
-    return [*runs[: most - 2], hidden, runs[-1]], hidden
+        return runs
+    hidden = [each for run, _ in runs[most - 2 : -1] for each in run]
+    return [*runs[: most - 2], (hidden, True), runs[-1]]
 
 
 def _inside(root: Block) -> list[Step]:

@@ -26,6 +26,7 @@ _INK, _PALE, _EDGE = "#1d2433", "#5b6475", "#8a92a3"
 _MONO = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _SANS = "system-ui, Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _BASELINE, _SMALL_BASELINE = 13.0, 11.0
+_TIP = 8.0
 _MOST_PIXELS = 16_000
 
 
@@ -142,11 +143,11 @@ def _svg_box(box: Box) -> list[str]:
 
 
 def _svg_curve(curve: Curve) -> list[str]:
-    path, (x, y) = [], curve.points[-1]
+    path = []
     for command, *points in _strokes(curve):
         path.append(command + " ".join(f"{_figure(a)},{_figure(b)}" for a, b in points))
     dash = ' stroke-dasharray="4 3"' if curve.dashed else ""
-    tip = " ".join(f"{_figure(a)},{_figure(b)}" for a, b in ((x - 4, y - 8), (x + 4, y - 8), (x, y)))
+    tip = " ".join(f"{_figure(a)},{_figure(b)}" for a, b in _tip(curve))
     return [
         f'<path d="{" ".join(path)}" fill="none" stroke="{_EDGE}" stroke-width="1.3"{dash}/>',
         f'<polygon points="{tip}" fill="{_EDGE}"/>',
@@ -196,19 +197,17 @@ def to_png(drawing: Drawing) -> bytes:
 
 
 def _png_box(axes: Any, box: Box) -> None:
-    from matplotlib.patches import FancyBboxPatch
+    from matplotlib.patches import BoxStyle, FancyBboxPatch
 
     fill, edge = _FILL[box.kind]
-    style = f"round,pad=0,rounding_size={_corner(box)}"
+    shape = BoxStyle.Round(pad=0, rounding_size=_corner(box))
     dash = "--" if box.kind == "more" else "-"
-    size = {"boxstyle": style, "facecolor": fill, "edgecolor": edge, "linewidth": 0.8, "linestyle": dash}
-    axes.add_patch(FancyBboxPatch((box.x, box.y), box.width, box.height, **size))
+    look: Any = {"facecolor": fill, "edgecolor": edge, "linewidth": 0.8, "linestyle": dash}
+    axes.add_patch(FancyBboxPatch((box.x, box.y), box.width, box.height, boxstyle=shape, **look))
     for text, x, y, title in _texts(box):
         family, points, ink = ("monospace", TITLE, _INK) if title else ("sans-serif", SMALL, _PALE)
-        axes.text(
-            *(x, y, _printable(text)),
-            **{"family": family, "fontsize": points * 0.72, "color": ink, "ha": "center", "parse_math": False},
-        )
+        look = {"family": family, "fontsize": points * 0.72, "color": ink, "ha": "center", "parse_math": False}
+        axes.text(x, y, _printable(text), **look)
 
 
 def _png_curve(axes: Any, curve: Curve) -> None:
@@ -221,8 +220,7 @@ def _png_curve(axes: Any, curve: Curve) -> None:
         points += given
     style = "--" if curve.dashed else "-"
     axes.add_patch(PathPatch(Path(points, codes), fill=False, edgecolor=_EDGE, linewidth=0.95, linestyle=style))
-    x, y = curve.points[-1]
-    axes.add_patch(Polygon([(x - 4, y - 8), (x + 4, y - 8), (x, y)], facecolor=_EDGE, linewidth=0))
+    axes.add_patch(Polygon(_tip(curve), facecolor=_EDGE, linewidth=0))
 
 
 # -- both ------------------------------------------------------------------------------------------------------------
@@ -242,17 +240,22 @@ def _texts(box: Box) -> list[tuple[str, float, float, bool]]:
     return rows
 
 
+def _tip(curve: Curve) -> list[tuple[float, float]]:
+    """Return the corners of a curve's arrow."""
+    x, y = curve.points[-1]
+    return [(x - 4, y - _TIP), (x + 4, y - _TIP), (x, y)]
+
+
 def _strokes(curve: Curve) -> list[tuple[Any, ...]]:
-    """Return a curve as strokes: straight down, and where it changes its place in an S."""
+    """Return a curve down to its arrow as strokes: straight down, and in an S where it changes its place."""
     (x, y), *others = curve.points
+    end_x, end_y = others.pop()
     strokes: list[tuple[Any, ...]] = [("M", (x, y))]
-    for to_x, to_y in others:
+    for to_x, to_y in (*others, (end_x, end_y - _TIP)):
         if abs(to_x - x) < 0.5:
             strokes.append(("L", (to_x, to_y)))
         else:
             half = (y + to_y) / 2
             strokes.append(("C", (x, half), (to_x, half), (to_x, to_y)))
         x, y = to_x, to_y
-    end_x, end_y = strokes[-1][-1]
-    strokes[-1] = (*strokes[-1][:-1], (end_x, end_y - 4))  # the arrow covers the rest
     return strokes

@@ -25,8 +25,8 @@ name       unique in the plan; what errors and ``stats()`` call it
 kind       "call", "fused", "batched", "pack", "apply", "spread", "identity", "route", "switch", "each", "race",
            "retry", "timeout", "fallback" or "quorum"
 does       how it runs, in words
-inputs     the slots that it reads; ``"%3"`` is the value of node 3 of the block, ``"%3.1"`` its second one, and ``"%0"``
-           the block's input
+inputs     the slots that it reads; ``"%3"`` is the value of node 3 of the block, ``"%3.1"`` its second one, and
+           ``"%0"`` the block's input
 outputs    the slots that it fills
 after      the nodes that it waits for though it reads nothing of theirs
 batches    whether it calls a batched stage, itself or in its bodies

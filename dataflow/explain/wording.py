@@ -35,6 +35,11 @@ def clean(text: str) -> str:
     return " ".join(_ADDRESS.sub("", _LOCALS.sub("", text)).split())
 
 
+def times(text: str, count: int) -> str:
+    """Return text with how often it stands there."""
+    return f"{text} \N{MULTIPLICATION SIGN}{count}"
+
+
 def folded(parts: Iterable[str], limit: int = _PARTS) -> list[str]:
     """Return parts with neighbours that are equal as one, and of many only the first and the last.
 
@@ -44,9 +49,9 @@ def folded(parts: Iterable[str], limit: int = _PARTS) -> list[str]:
     ['a', 'b ×3']
     >>> folded("abcdefg", limit=4)
     ['a', 'b', '… 4 more …', 'g']
-    """
+    """  # noqa: RUF002
     runs = [(part, len(list(same))) for part, same in itertools.groupby(parts)]
-    shown = [part if count == 1 else f"{part} ×{count}" for part, count in runs]
+    shown = [part if count == 1 else times(part, count) for part, count in runs]
     if len(runs) <= limit:
         return shown
     hidden = sum(count for _, count in runs[limit - 2 : -1])
@@ -61,7 +66,7 @@ def expression(flow: Flow[Any, Any], limit: int = 600) -> str:
     >>> import dataflow as df
     >>> expression(df.stage(abs) >> abs >> abs >> str)
     'abs ×3 >> str'
-    """
+    """  # noqa: RUF002
     out: list[str] = []
     length = 0
     stack: list[str | Flow[Any, Any] | Iterator[str | Flow[Any, Any]]] = [flow]
@@ -71,7 +76,7 @@ def expression(flow: Flow[Any, Any], limit: int = 600) -> str:
             out.append(clean_edges(top))
             length += len(top)
             if length > limit:
-                return "".join(out)[:limit] + " …"
+                return "".join(out)[:limit].rstrip() + " …"
         elif isinstance(top, Flow):
             stack.append(_runs(top.pieces()))
         elif (piece := next(top, None)) is not None:
@@ -99,7 +104,7 @@ def _runs(pieces: Iterator[str | Flow[Any, Any]]) -> Iterator[str | Flow[Any, An
             wrapped = count > 1 and isinstance(last, Chain)
             yield "(" * wrapped
             yield last
-            yield ")" * wrapped + f" ×{count}" * (count > 1)
+            yield times(")" * wrapped, count) if count > 1 else ""
         yield gap
         last, count, gap, joint = piece, 1, "", ""
 
@@ -131,7 +136,7 @@ class Wording:
         """Return what a step consists of; `numbered`, with the number that tells stages of one name apart."""
         if isinstance(step.op, (ops.Fused, ops.Batched)):
             return self._parts(step.op.body, _PARTS) or step.op.name
-        text = clean(step.op.label())
+        text = _name(step.op)
         number = _NUMBER.search(self._plan.label(step.op)) if numbered and isinstance(step.op, ops.Call) else None
         return text if number is None or text.endswith(number[0]) else text + number[0]
 
@@ -155,14 +160,20 @@ class Wording:
     def _parts(self, region: Region, limit: int) -> str:
         routed = any(isinstance(node.op, ops.Switch) for node in region.nodes)  # which says it already
         unsaid = (*_UNSAID, ops.Route) if routed else _UNSAID
-        return " + ".join(folded((self._whole(node.op) for node in region.ops() if not isinstance(node.op, unsaid)), limit))
+        return " + ".join(
+            folded((self._whole(node.op) for node in region.ops() if not isinstance(node.op, unsaid)), limit)
+        )
 
     def _whole(self, op: ops.Op) -> str:
         """Return an op's name with all that it holds, as what is fused is read."""
-        text = clean(op.label())
+        text = _name(op)
         if not op.bodies:
             return text
         return f"{text}({', '.join(folded((self._inside[id(body)] for body in op.bodies), _INNER_PARTS))})"
+
+
+def _name(op: ops.Op) -> str:
+    return clean(op.label() if isinstance(op, ops.Call) else "/".join((*op.scope, op.label())))
 
 
 def _distinct(plan: Plan) -> Iterator[Step]:

@@ -24,20 +24,21 @@ _Exit = tuple["Flow[Any, Any]", int]
 _signatures: WeakKeyDictionary[Callable[..., Any], inspect.Signature] = WeakKeyDictionary()
 
 
-def check_one_argument(fn: Callable[..., Any], *, batched: bool) -> None:
-    """Refuse a callable that cannot be called with exactly one positional argument."""
+def check_one_argument(fn: Callable[..., Any], *, batched: bool, instance: bool = False) -> None:
+    """Refuse a callable, or a class by its `instance`, that cannot be called with exactly one positional argument."""
     if type(fn) is types.FunctionType:  # the common case, without building a signature
         code, defaults = fn.__code__, len(fn.__defaults__ or ())
         required_keywords = code.co_kwonlyargcount - len(fn.__kwdefaults__ or ())
         most = code.co_argcount >= 1 or code.co_flags & inspect.CO_VARARGS
         if most and code.co_argcount - defaults <= 1 and required_keywords <= 0:
             return
-    if accepts(fn, 1):
+    called = getattr(fn, "__call__", fn) if instance else fn
+    if accepts(called, 2 if instance else 1):
         return
     what = "a list of items" if batched else "one item"
     raise CompositionError(
         f"{describe(fn)} cannot be a stage ({caller()}): a stage is called with one argument, {what}, "
-        f"and its signature is {signature(fn)}; bind the others with functools.partial or a lambda"
+        f"and its signature is {signature(called)}; bind the others with functools.partial or a lambda"
     )
 
 
@@ -45,6 +46,11 @@ def check_chain(left: Flow[Any, Any], right: Flow[Any, Any]) -> None:
     """Refuse ``left >> right`` where what `left` gives can never fit what `right` takes."""
     for entry, depth in entries(right):
         if isinstance(entry, Combine):
+            if entry.quorum is not None and not (entry is _unnamed(_first(right)) and _direct(left)):
+                raise CompositionError(
+                    f"{entry!r} ({entry.origin}) needs the branches themselves, to go on without some of them, so it "
+                    "must stand directly behind its fan-out, which must stand directly before it: write (f | g) >> combine(fn, quorum=k)"
+                )
             if depth == 0:
                 _check_combine(left, entry)
         elif isinstance(entry, Stage):
@@ -105,20 +111,22 @@ def _check_combine(left: Flow[Any, Any], entry: Combine[Any, Any]) -> None:
                 f"{short_repr(source)} ({source.origin}), which gives one value; "
                 "put a fan-out before it (f | g), or use a plain stage that takes one argument"
             )
-        if entry.quorum is not None and not _direct(left):
-            raise CompositionError(
-                f"{entry!r} ({entry.origin}) needs the branches themselves, so its fan-out ({source.origin}) must "
-                "stand directly before it"
-            )
         _check_arity(source, entry)
         _check_parts(source, entry)
 
 
 def _direct(left: Flow[Any, Any]) -> bool:
-    last = left.last if isinstance(left, Chain) else left
-    while isinstance(last, Named):
-        last = last.body
-    return isinstance(last, Fanout)
+    return isinstance(_unnamed(left.last if isinstance(left, Chain) else left), Fanout)
+
+
+def _first(flow: Flow[Any, Any]) -> Flow[Any, Any]:
+    return flow.first if isinstance(flow, Chain) else flow
+
+
+def _unnamed(flow: Flow[Any, Any]) -> Flow[Any, Any]:
+    while isinstance(flow, Named):
+        flow = flow.body
+    return flow
 
 
 def _check_arity(source: Fanout[Any, Any], entry: Combine[Any, Any]) -> None:
@@ -223,7 +231,7 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
     except (KeyError, TypeError):
         pass
     try:
-        found = inspect.signature(fn)
+        found = inspect.signature(fn, follow_wrapped=False)  # a decorator may pass arguments of its own
     except (TypeError, ValueError):  # built-ins may have none
         return None
     try:

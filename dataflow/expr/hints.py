@@ -7,6 +7,7 @@ forward references that do not resolve) is unknown, and fits.
 
 from __future__ import annotations
 
+import abc
 import collections.abc
 import inspect
 import numbers
@@ -38,7 +39,7 @@ def taken(stage: Stage[Any, Any]) -> Any:
     found = _hints(fn)
     if not found:
         return UNKNOWN
-    first = next(iter(_parameters(fn, stage.constructed)), None)
+    first = next(iter(_parameters(fn, fn is not stage.fn)), None)
     hint = found.get(first, UNKNOWN) if first is not None else UNKNOWN
     return _element(hint) if stage.options.batch is not None else hint
 
@@ -46,7 +47,8 @@ def taken(stage: Stage[Any, Any]) -> Any:
 def given(stage: Stage[Any, Any]) -> Any:
     """Return the annotated type of one result that a stage gives, or UNKNOWN."""
     if isinstance(stage.fn, type) and not stage.constructed:
-        return stage.fn  # int, str, a dataclass: calling it gives one of it
+        # calling int, str or a dataclass gives one of it; calling type itself gives anything's type
+        return UNKNOWN if stage.options.batch is not None or issubclass(stage.fn, type) else stage.fn
     hint = _hints(_called(stage)).get("return", UNKNOWN)
     return _element(hint) if stage.options.batch is not None else hint
 
@@ -98,9 +100,9 @@ def _may_fit(gives: Any, takes: Any) -> bool:
         return _arguments_may_fit(gives, takes, one, other)
     if issubclass(other, one):
         return True  # a narrower type is wanted: it may well be one
-    if issubclass(one, numbers.Number) and issubclass(other, numbers.Number):
-        return False
-    return bool(getattr(other, "_is_protocol", False) or getattr(one, "_is_protocol", False))
+    if _number_of_numpy(one) or _number_of_numpy(other):
+        return True  # they stand for one another, more or less, and convert
+    return abc.ABC in one.__mro__ or isinstance(one, abc.ABCMeta)  # some subclass may be the other as well
 
 
 def _arguments_may_fit(gives: Any, takes: Any, one: type, other: type) -> bool:
@@ -132,7 +134,9 @@ def _plain(hint: Any) -> type | None:
     if hint is None:
         return type(None)
     origin = typing.get_origin(hint) or hint
-    if not isinstance(origin, type) or origin is object or origin is type:
+    if typing.is_typeddict(origin):
+        return dict
+    if not isinstance(origin, type) or origin in (object, type, Any):
         return None
     return None if getattr(origin, "_is_protocol", False) else origin
 
@@ -145,8 +149,15 @@ def _element(hint: Any) -> Any:
     return UNKNOWN
 
 
+def _number_of_numpy(cls: type) -> bool:
+    return cls.__module__ == "numpy" and issubclass(cls, numbers.Number)
+
+
 def _called(stage: Stage[Any, Any]) -> Callable[..., Any]:
-    return stage.fn.__call__ if stage.constructed else stage.fn  # type: ignore[operator]
+    fn = stage.fn
+    if stage.constructed or not isinstance(fn, (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type)):
+        return getattr(fn if stage.constructed else type(fn), "__call__", fn)
+    return fn
 
 
 def _parameters(fn: Callable[..., Any], bound_later: bool) -> list[str]:

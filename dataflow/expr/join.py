@@ -11,7 +11,7 @@ from dataflow.expr.flow import Flow
 from dataflow.expr.nodes import Chain, Fanout, Identity, Named
 from dataflow.expr.options import Options
 from dataflow.expr.origin import caller
-from dataflow.expr.stage import Stage, StageClass, short_repr
+from dataflow.expr.stage import Stage, StageClass, qualified_name, short_name, short_repr
 
 _PLAIN = Options()
 
@@ -49,19 +49,32 @@ def lift(thing: Any, place: str) -> Flow[Any, Any]:
 
 def is_stage_class(thing: Any) -> bool:
     """Return whether `thing` is a class whose instances are called, rather than a converter such as `int`."""
-    return isinstance(thing, type) and any("__call__" in vars(cls) for cls in thing.__mro__)
+    return isinstance(thing, type) and not issubclass(thing, type) and any("__call__" in vars(cls) for cls in thing.__mro__)
 
 
 def make_stage(fn: Any, options: Options) -> Stage[Any, Any]:
     """Return a stage around a callable, after checking that it can be called with one item."""
-    target = inspect.unwrap(fn) if hasattr(fn, "__wrapped__") else fn
-    if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
-        raise CompositionError(
-            f"{short_repr(fn)} is an async function ({caller()}): a stage is called and gives its result; "
-            "wrap it, for instance with lambda item: asyncio.run(fn(item))"
-        )
+    refuse_async(fn)
     fit.check_one_argument(fn, batched=options.batch is not None)
     return Stage(fn, options)
+
+
+def make_stage_class(cls: type[Any], options: Options) -> StageClass[..., Any, Any]:
+    """Return a factory of stages for a class, after checking that its instances can be called with one item."""
+    refuse_async(cls)
+    fit.check_one_argument(cls, batched=options.batch is not None, instance=True)
+    return StageClass(cls, options)
+
+
+def refuse_async(fn: Any) -> None:
+    """Refuse what gives a coroutine when it is called."""
+    inner = getattr(fn, "func", fn)
+    for target in (inner, getattr(inner if isinstance(inner, type) else type(inner), "__call__", None)):
+        if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
+            raise CompositionError(
+                f"{short_name(qualified_name(fn))} is an async function, or is called as one ({caller()}): a stage is "
+                "called and gives its result; wrap it, for instance with lambda item: asyncio.run(fn(item))"
+            )
 
 
 def chain(left: Flow[Any, Any], right: Flow[Any, Any]) -> Flow[Any, Any]:

@@ -1,13 +1,16 @@
 """Structural keys: when are two callables, or two arguments that a user gave, the same?
 
-Users' data is never compared with ``==`` unless its type promises that ``==`` is a plain yes or no: an array has no
-truth, and two floats that are equal may still differ (``0.0`` and ``-0.0``). What cannot be compared safely is compared
-by identity, which can only make two equal flows unequal, never two different ones equal.
+Users' data is never compared with ``==``: an array has no truth, and values that are equal may still be told apart
+(``0.0`` and ``-0.0``, ``1`` and ``True``, two spellings of one decimal). Values of the types below are compared by what
+they hold; anything else by identity, which can make two equal flows unequal, never two different ones equal.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import pathlib
+import types
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -27,50 +30,47 @@ class Identical:
         return id(self.value)
 
 
-class ByValue:
-    """A key for a hashable value: the same type, the same hash, and an ``==`` that answers ``True`` itself."""
+def value_key(value: Any, inside: tuple[int, ...] = ()) -> Hashable:
+    """Return a hashable key of a value that a user gave, equal for values that cannot be told apart.
 
-    __slots__ = ("_hash", "value")
-
-    def __init__(self, value: Hashable) -> None:
-        self.value = value
-        self._hash = hash((type(value), value))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ByValue):
-            return False
-        mine, theirs = self.value, other.value
-        if mine is theirs:
-            return True
-        return type(mine) is type(theirs) and self._hash == other._hash and (mine == theirs) is True
-
-    def __hash__(self) -> int:
-        return self._hash
-
-
-def value_key(value: Any) -> Hashable:
-    """Return a hashable key of a value that a user gave, equal for values that cannot be told apart."""
+    Parameters
+    ----------
+    value : object
+        The value.
+    inside : tuple of int
+        The identities of the containers around it; one that holds itself is compared by identity.
+    """
     kind = type(value)
     if value is None or kind in (bool, int, str, bytes):
         return (kind, value)
     if kind is float:
         return (kind, value.hex())
-    if kind in (tuple, list):
-        return (kind, tuple(value_key(item) for item in value))
-    if kind is dict:
-        return (kind, tuple((value_key(key), value_key(item)) for key, item in value.items()))
-    if kind in (set, frozenset):
-        return (kind, frozenset(value_key(item) for item in value))
-    if isinstance(value, functools.partial):
-        return callable_key(value)
-    try:
-        return ByValue(value)
-    except Exception:  # a user's __hash__ may raise anything
+    if kind is complex:
+        return (kind, value.real.hex(), value.imag.hex())
+    if id(value) in inside:
         return Identical(value)
+    inside = (*inside, id(value))
+    if kind in (tuple, list) or (isinstance(value, tuple) and hasattr(kind, "_fields")):
+        return (kind, tuple(value_key(item, inside) for item in value))
+    if kind is dict:
+        return (kind, tuple((value_key(key, inside), value_key(item, inside)) for key, item in value.items()))
+    if kind in (set, frozenset):
+        return (kind, frozenset(value_key(item, inside) for item in value))
+    if kind is functools.partial:
+        return (kind, *(value_key(part, inside) for part in (value.func, value.args, value.keywords)))
+    if kind is types.MethodType:
+        return (kind, value.__func__, Identical(value.__self__))
+    if kind is types.BuiltinMethodType and type(value.__self__) in (str, bytes, int, float):  # such as "abc".count
+        return (kind, value.__name__, value_key(value.__self__, inside))
+    if kind is types.BuiltinMethodType and value.__self__ is not None:
+        return (kind, value.__name__, Identical(value.__self__))
+    if isinstance(value, pathlib.PurePath):
+        return (kind, str(value))
+    if dataclasses.is_dataclass(value) and kind.__dataclass_params__.frozen:
+        return (kind, tuple(value_key(getattr(value, field.name), inside) for field in dataclasses.fields(value)))
+    return Identical(value)
 
 
 def callable_key(fn: Callable[..., Any]) -> Hashable:
-    """Return a hashable key of a callable; partials are equal when what they hold is."""
-    if type(fn) is functools.partial:
-        return (functools.partial, callable_key(fn.func), value_key(fn.args), value_key(fn.keywords))
-    return value_key(fn)
+    """Return a hashable key of a callable: of a function its identity, of a partial or method what it holds."""
+    return fn if type(fn) is types.FunctionType else value_key(fn)

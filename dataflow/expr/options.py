@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 from typing import Any
 
@@ -74,7 +75,7 @@ class Options:
             whole_number("stage", "replicas", self.replicas, 1)
         for option in ("cpus", "gpus", "memory"):
             value = getattr(self, option)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
+            if value is not None and not (_real(value) and value >= 0):
                 raise _bad("stage", option, value, "a number of at least 0, or None")
         if self.placement is not None and (not isinstance(self.placement, str) or not self.placement):
             raise _bad("stage", "placement", self.placement, "a non-empty string, or None")
@@ -82,7 +83,7 @@ class Options:
     @property
     def gpu(self) -> bool:
         """Whether the stage runs on a GPU: every device that is not the CPU counts as one."""
-        return self.device != "cpu"
+        return self.device.partition(":")[0] != "cpu"
 
     def renamed(self, name: str) -> Options:
         """Return the same options under another name."""
@@ -96,15 +97,14 @@ class Options:
 
 def whole_number(where: str, option: str, value: Any, least: int) -> int:
     """Return `value` if it is a whole number of at least `least`; raise `OptionError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise _bad(where, option, value, f"a whole number of at least {least}")
-    return value
+    return int(value)
 
 
 def duration(where: str, option: str, value: Any, *, zero: bool) -> float:
     """Return `value` as seconds if it is a finite number that is not negative (nor zero, unless allowed)."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < 0 or (value == 0 and not zero):
+    if not _real(value) or value < 0 or (value == 0 and not zero):
         raise _bad(where, option, value, f"seconds, {'at least' if zero else 'more than'} 0")
     return float(value)
 
@@ -115,6 +115,10 @@ def exception_types(where: str, on: Any) -> tuple[type[Exception], ...]:
     if not types or not all(isinstance(cls, type) and issubclass(cls, Exception) for cls in types):
         raise _bad(where, "on", on, "an exception type, or a tuple of them, all below Exception")
     return types
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _bad(where: str, option: str, value: object, fits: str) -> CompositionError:

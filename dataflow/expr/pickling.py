@@ -50,7 +50,7 @@ class _Portable:
         module, name = getattr(self.fn, "__module__", None), getattr(self.fn, "__qualname__", None)
         if module in sys.modules and module != "__main__" and name is not None and "<" not in name:
             holder = _look_up(sys.modules[module], name)
-            if isinstance(holder, (Stage, StageClass)) and holder.fn is self.fn:
+            if any(fn is self.fn for fn in _functions(holder)):
                 return _by_name, (module, name)
         return _itself, (self.fn,)
 
@@ -62,8 +62,16 @@ def _look_up(module: Any, name: str) -> Any:
         return None
 
 
+def _functions(holder: Any) -> list[Any]:
+    """Return the functions of the stage, or of the larger flow, that took a function's name."""
+    if isinstance(holder, StageClass):
+        return [holder.fn]
+    return [node.fn for node in postorder(holder) if isinstance(node, Stage)] if isinstance(holder, Flow) else []
+
+
 def _by_name(module: str, name: str) -> Any:
-    return _look_up(importlib.import_module(module), name).fn
+    found = _functions(_look_up(importlib.import_module(module), name))
+    return next(fn for fn in found if fn.__module__ == module and fn.__qualname__ == name)
 
 
 def _itself(fn: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, overload
 
@@ -155,6 +156,16 @@ class StageClass(Generic[Class, Batch]):
 
     def __repr__(self) -> str:
         return f"<stage class {self.fn.__qualname__}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        module: Any = sys.modules.get(self.fn.__module__)
+        try:
+            named = functools.reduce(getattr, self.fn.__qualname__.split("."), module)
+        except AttributeError:
+            named = None
+        if named is self and self.fn.__module__ != "__main__":
+            return self.fn.__qualname__  # a global, by its name
+        return StageClass, (self.fn, self.options)
 
 
 def _signature(cls: type[Any]) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     from typing import TypeVar
 
-    A, B, C, D, E, Part1, Part2, Part3, Part4 = map(TypeVar, ("A", "B", "C", "D", "E", "P1", "P2", "P3", "P4"))
+    A, B, C, D, E, Part1, Part2, Part3, Part4 = map(TypeVar, "A B C D E Part1 Part2 Part3 Part4".split())
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -57,7 +57,7 @@ class Lambda(Protocol):
     def __call__(self, item: Any, /) -> Any: ...
 
     if 0:  # which pyright sees is never true, and mypy does not
-        not_for_mypy: None
+        not_for_mypy: None  # type: ignore[unreachable]
 
 
 class Loose1(Protocol[Out]):

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Unpack, overload
 from dataflow.errors import CompositionError, OptionError
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
-from dataflow.expr.join import is_stage_class, lift, make_stage
+from dataflow.expr.join import is_stage_class, lift, make_stage, make_stage_class, refuse_async
 from dataflow.expr.nodes import Combine, Each, Fanout, Identity, Race, Switch
 from dataflow.expr.options import Options
 from dataflow.expr.origin import caller
@@ -152,7 +152,7 @@ def _stage(fn: Any, options: Options) -> Any:
     if not callable(fn):
         raise CompositionError(f"stage was given {short_repr(fn)} ({caller()}): it takes a callable or a class")
     if is_stage_class(fn):
-        return StageClass(fn, options)
+        return make_stage_class(fn, options)
     return make_stage(fn, options)
 
 
@@ -260,10 +260,12 @@ def combine(fn: Any = None, /, *, quorum: int | None = None, within: float | Non
     >>> spread([3, 1, 2])
     2
     """
-    if fn is not None and (isinstance(fn, Flow) or not callable(fn)):
-        raise CompositionError(
-            f"combine was given {short_repr(fn)} ({caller()}): it takes a function that is called with the parts"
-        )
+    if fn is not None:
+        if isinstance(fn, (Flow, StageClass)) or not callable(fn):
+            raise CompositionError(
+                f"combine was given {short_repr(fn)} ({caller()}): it takes a function that is called with the parts"
+            )
+        refuse_async(fn)
     if quorum is not None:
         checks.whole_number("combine", "quorum", quorum, 1)
     if within is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from dataflow.expr import nodes as expr
@@ -45,12 +46,17 @@ def _bodies(node: Flow[Any, Any]) -> tuple[Flow[Any, Any], ...]:
         return node.children
     if isinstance(node, expr.Chain):
         found: tuple[Flow[Any, Any], ...] = ()
-        for part, after in zip(node.children, node.children[1:], strict=False):
-            if isinstance(after, expr.Combine) and after.quorum is not None:
+        for part, after in itertools.pairwise(node.children):
+            if _has_quorum(after):
                 fan, _ = _unnamed(part)
                 found += fan.children
         return found
     return ()
+
+
+def _has_quorum(flow: Flow[Any, Any]) -> bool:
+    combine, _ = _unnamed(flow)
+    return isinstance(combine, expr.Combine) and combine.quorum is not None
 
 
 def _unnamed(flow: Flow[Any, Any]) -> tuple[Flow[Any, Any], tuple[str, ...]]:
@@ -129,17 +135,18 @@ class _Lowering:
         for part, after in zip(parts, (*parts[1:], None), strict=True):
             if skip:
                 skip = False
-            elif isinstance(after, expr.Combine) and after.quorum is not None:
+            elif after is not None and _has_quorum(after):
                 value = self._quorum(part, after, value, scope)
                 skip = True
             else:
                 value = self._emit(part, value, scope)
         return value
 
-    def _quorum(
-        self, part: Flow[Any, Any], combine: expr.Combine[Any, Any], value: Value, scope: tuple[str, ...]
-    ) -> Value:
+    def _quorum(self, part: Flow[Any, Any], after: Flow[Any, Any], value: Value, scope: tuple[str, ...]) -> Value:
         fan, names = _unnamed(part)
+        combine, own = _unnamed(after)
+        if not isinstance(combine, expr.Combine):
+            raise NotImplementedError("a quorum is a combine")
         branches = tuple(self._regions[id(branch)] for branch in fan.children)
         op = ops.Quorum(
             branches=branches,
@@ -148,6 +155,6 @@ class _Lowering:
             quorum=combine.quorum or 0,
             within=combine.within,
             origin=combine.origin,
-            scope=(*scope, *names),
+            scope=(*scope, *names, *own),
         )
         return self._build.add(op, value)

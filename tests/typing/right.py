@@ -194,7 +194,7 @@ assert_type(plain >> length, df.Flow[str, int])
 assert_type((lambda x: x.text) >> length, df.Flow[Any, int])
 assert_type(tokens >> df.each(clean), df.Flow[str, list[str]])
 plain_untyped >> length >> plain_untyped
-open >> df.stage(json_load := (lambda file: file.read())) >> clean
+open >> df.stage(lambda file: file.read()) >> clean
 clean >> Counter() >> half
 clean >> Counter().method >> half
 clean >> functools.partial(operator.add, "x") >> clean
@@ -210,7 +210,7 @@ assert_type(df.identity >> length, df.Flow[str, int])
 assert_type(length >> df.identity, df.Flow[str, int])
 assert_type(df.identity >> length >> df.identity >> half, df.Flow[str, float])
 assert_type(df.identity >> plain, df.Flow[str, str])
-assert_type(plain >> df.identity, df.Flow[Any, Any])
+assert_type(plain >> df.identity, df.Flow[str, str])
 assert_type(df.identity("x"), str)
 
 wants: df.Flow[str, int]
@@ -235,11 +235,11 @@ functools.reduce(operator.rshift, [clean, clean])
 
 # ------------------------------------------------------------------ fan-outs
 
+half_of_length = length >> half
+
 assert_type((clean | length)(""), tuple[str, int])
 assert_type((clean | length | show)(""), tuple[str, int, int])
-assert_type((clean | (length | half_of_length))(""), tuple[str, int, float]) if (
-    half_of_length := length >> half
-) is not None else None
+assert_type((clean | (length | half_of_length))(""), tuple[str, int, float])
 assert_type(((clean | length) | (length | show))(""), tuple[str, int, int, int])
 assert_type(((clean | length) | (length | show | clean))(""), tuple[str, int, int, int, str])
 assert_type((clean | len)(""), tuple[str, int])
@@ -266,7 +266,10 @@ assert_type((clean | df.fanout(length, show))(""), tuple[str, tuple[int, int]]) 
 assert_type((df.fanout(length, show) | clean)(""), tuple[tuple[int, int], str])
 assert_type(((clean | length).named("pair") | show)(""), tuple[tuple[str, int], int])
 assert_type(df.fanout(a=clean, b=length), df.Flow[str, Any])
-assert_type(df.fanout(min, max)([3, 1])[0], Any) if False else None
+df.fanout(min, max)([3, 1, 2])
+df.fanout(lambda record: record.one, lambda record: record.other)("x")
+df.fanout(one=lambda record: record.one, other=lambda record: record.other)("x")
+clean >> df.fanout(lambda text: text.upper(), lambda text: text.lower())
 df.fanout(clean, length, clean, length, clean, length) >> df.combine(lambda *parts: len(parts))
 df.fanout(*[clean, clean]) >> df.combine(lambda one, other: one + other)
 df.fanout(*[clean, clean, clean]) >> df.combine(max)
@@ -355,13 +358,11 @@ pair >> df.combine(lambda *parts: parts)
 pair >> df.combine(lambda text, number, weight=2: text * number * weight)
 pair >> df.combine(vote)
 pair >> df.combine(quorum=1)
-pair >> df.combine(zip) if False else None
 numbers >> df.combine(max) >> half
 numbers >> df.combine(min) >> show
 numbers >> df.combine(operator.add) >> half
 numbers >> df.combine(pick) >> half
 numbers >> df.combine(add) >> half
-numbers >> df.combine(divmod)
 numbers >> df.combine(print)
 df.fanout(text=clean, number=length) >> df.combine(two) >> bytes.decode
 df.fanout(text=clean, number=length) >> df.combine(by_name)
@@ -396,17 +397,18 @@ def label(text: str) -> np.int64:
     return np.int64(3)
 
 
-assert_type(df.switch(size, {"small": clean, "large": plain}), df.Flow[str, str])
+assert_type(df.switch(size, {"small": clean, "large": clean}), df.Flow[str, str])
 assert_type(df.switch(size, {"small": clean, "large": plain}, default=str.upper), df.Flow[str, str])
 assert_type(df.switch(len, {1: clean, 2: str.upper}, default=plain), df.Flow[str, str])
-assert_type(df.switch(length, {1: length, 2: show, 3: len}), df.Flow[str, int])
+assert_type(df.switch(length, {1: length, 2: show}), df.Flow[str, int])
 assert_type(df.switch(lambda text: text[0], {"a": clean}, default=plain), df.Flow[str, str])
 assert_type(df.switch(size, {}, default=clean), df.Flow[str, str])
 assert_type(clean >> df.switch(size, {"small": length}) >> half, df.Flow[str, float])
 df.switch(maybe, {"x": clean, None: plain})
 df.switch(label, {0: clean, 1: plain})
 df.switch(size, {"small": clean, "large": lambda text: text.upper()})
-df.switch(lambda n: n % 2, {0: lambda n: "even", 1: lambda n: "odd"})(7)
+df.switch(lambda text: text.upper(), {"A": clean, "B": lambda text: text.lower()})
+mixed: df.Flow[str, int] = df.switch(length, {1: length, 2: show, 3: len, 4: Counter(), 5: lambda text: 3})
 df.switch(plain_untyped, {0: plain_untyped, 1: clean})
 df.switch(untyped, {0: untyped, 1: clean, 2: score})
 df.switch(size, {"small": clean, "large": df.identity})
