@@ -131,7 +131,9 @@ def documented() -> Iterator[tuple[str, object]]:
                     yield f"{name}.{attribute}", member
 
 
-@pytest.mark.parametrize(("name", "value"), documented(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "value"), list(documented()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_what_is_public_is_documented(name: str, value: object) -> None:
     assert (inspect.getdoc(value) or "").strip()
 

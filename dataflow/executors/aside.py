@@ -82,12 +82,13 @@ class Task(Generic[T]):
         try:
             self.value = self._work()
         except BaseException as error:  # handed to whoever waits, KeyboardInterrupt and SystemExit too
-            trace = error.__traceback__
-            self.error = error.with_traceback(trace and trace.tb_next)  # without this frame, which holds the task
+            self.error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)  # without this frame
         finally:
+            changed = self._changed
             del self._work, self._starter
             self.done = True
-            self._changed.set()
+            del self  # the error's frames lead to this one, which must not lead back to the error
+            changed.set()
 
     def result(self) -> T:
         """Return what the call returned, or raise what it raised."""

@@ -7,7 +7,7 @@ from typing import Any
 from dataflow.errors import BatchSizeError
 from dataflow.executors.aside import go_on
 from dataflow.executors.calls import BatchCall, Collating, collates
-from dataflow.executors.faults import Fault, Faults, add_note, trimmed
+from dataflow.executors.faults import Fault, Faults, add_note, outcome
 from dataflow.executors.link import Program
 from dataflow.executors.stats import StepStats
 from dataflow.expr.stage import short_repr
@@ -78,14 +78,15 @@ class Batches:
             go_on()
             self._stats.batch(len(alive))
             cell = cells[node.inputs[0]]
-            made = _attempt(call, cell, len(alive), node.op)
-            if isinstance(made, _Cell):
+            made, error = outcome(_forward, call, cell, len(alive), node.op)
+            if made is not None:
                 cells[Value(node.id)] = made
+            if error is None:
                 continue
             items = cell.column()
-            results, errors = call.isolating(items, made)
+            results, errors = call.isolating(items, error)
             for position, failure in errors.items():
-                _remember(failure, made, len(items))
+                _remember(failure, error, len(items))
                 faults[alive[position]] = Fault(failure, node.op)
             cells[Value(node.id)] = _Cell(items=results)
             kept = [position for position in range(len(items)) if position not in errors]
@@ -98,8 +99,8 @@ class Batches:
         return [_spread(column, alive, count) for column in columns], faults
 
 
-class _Unsplit(Exception):
-    """A batch of results that could not be taken apart, and which op had made it."""
+class _Unsplit(BaseException):
+    """A batch of results that could not be taken apart, and which op had made it: no error of who wants them."""
 
     def __init__(self, error: Exception, op: ops.Op | None) -> None:
         self.error = error
@@ -131,34 +132,18 @@ class _Cell:
         return self._items or []
 
     def _split(self, owner: Collating) -> Column:
-        try:
-            items = list(owner.split(self._batch, self._size))
-        except Exception as failed:
-            error = trimmed(failed)
-        else:
-            if len(items) == self._size:
-                return items
+        items, error = outcome(lambda: list(owner.split(self._batch, self._size)))
+        if items is not None and len(items) != self._size:
             error = BatchSizeError(f"a batch of {self._size} results was split into {len(items)}")
-        try:
+        if error is not None:
             raise _Unsplit(error, self._maker)
-        finally:
-            del error  # no cycle through the traceback of this frame
+        return items or []
 
     def batch(self, taker: Collating) -> Any:
         """Return the batch as `taker` wants it, collating it once for all that want it so."""
         if self._owner is None or self._owner.space != taker.space:
             self._batch, self._owner, self._items = taker.collate(self.column()), taker, self.column()
         return self._batch
-
-
-def _attempt(call: BatchCall, cell: _Cell, size: int, op: ops.Op) -> _Cell | Exception:
-    """Return what a stage makes of a batch, or its error: not from where it was caught, so that it holds nothing."""
-    try:
-        return _forward(call, cell, size, op)
-    except _Unsplit:
-        raise
-    except Exception as error:
-        return trimmed(error)
 
 
 def _forward(call: BatchCall, cell: _Cell, size: int, op: ops.Op) -> _Cell:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dataflow.errors import BatchSizeError
 from dataflow.executors.aside import go_on, started_by
-from dataflow.executors.faults import add_note, trimmed
+from dataflow.executors.faults import add_note, outcome
 from dataflow.expr.stage import Stage, short_repr
 
 Batch = Any
@@ -259,11 +259,12 @@ class BatchCall:
             middle = (start + stop) // 2
             for low, high in ((start, middle), (middle, stop)):
                 go_on()
-                try:
-                    results[low:high] = self.many(items[low:high])
-                except Exception as failed:
+                made, failed = outcome(self.many, items[low:high])
+                if made is not None:
+                    results[low:high] = made
+                elif failed is not None:
                     self.learn(failed, high - low)
-                    stack.append((low, high, trimmed(failed)))
+                    stack.append((low, high, failed))
         if len(errors) == len(items) and all(isinstance(error, BatchSizeError) for error in (first, *errors.values())):
             return results, whole  # it always miscounts: the whole batch's error says so best
         for start, stop, error in miscounted:
@@ -272,7 +273,7 @@ class BatchCall:
         return results, errors
 
     def learn(self, error: Exception, size: int) -> None:
-        """Remember half the size of a batch that ran out of memory as the most to be tried, and let go of its frames."""
+        """Remember half the size of a batch that ran out of memory as the most to try, and let go of its frames."""
         if size > 1 and out_of_memory(error):
             forget_frames(error)
             self.ceiling = max(1, min(self.ceiling, size // 2))

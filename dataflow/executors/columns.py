@@ -10,13 +10,13 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dataflow.executors import policies
 from dataflow.executors.aside import Task, aside, go_on
 from dataflow.executors.batches import Batches
-from dataflow.executors.faults import Fault, Faults
+from dataflow.executors.faults import Fault, Faults, outcome
 from dataflow.executors.link import Program
 from dataflow.executors.stats import StepStats
 from dataflow.graph import Value, ops
@@ -96,12 +96,9 @@ class Columns:
         results: Column = []
         faults: Faults = {}
         rows: Any = inputs[0] if len(inputs) == 1 else list(zip(*inputs, strict=True))
-        while len(results) < len(rows):
-            try:
-                _extend(results, function, rows, spread=len(inputs) > 1)
-            except Exception as error:
-                faults[len(results)] = self._fault(error, step)
-                results.append(None)
+        for error in _failing(function, rows, results, spread=len(inputs) > 1):
+            faults[len(results)] = self._fault(error, step)
+            results.append(None)
         if len(step.outputs) == 1:
             return [results], faults
         blank = (None,) * len(step.outputs)
@@ -156,9 +153,8 @@ class Columns:
         ends: list[int] = []
         faults: Faults = {}
         for position, item in enumerate(items):
-            try:
-                elements.extend(item)
-            except Exception as error:
+            _, error = outcome(elements.extend, item)
+            if error is not None:
                 del elements[ends[-1] if ends else 0 :]
                 faults[position] = self._fault(error, step)
             ends.append(len(elements))
@@ -227,7 +223,10 @@ class Columns:
 
     def _quorum(self, step: Step, op: ops.Quorum, items: Column) -> tuple[Column, Faults]:
         if op.within is None:
-            return self._gathered(step, op, {i: self._block(body, items) for i, body in enumerate(step.bodies)})
+            outcomes = {}
+            for index, body in enumerate(step.bodies):  # no comprehension: its frame would count where these nest
+                outcomes[index] = self._block(body, items)
+            return self._gathered(step, op, outcomes)
         within = op.within
 
         def run(group: Column) -> tuple[Column, Faults]:
@@ -247,9 +246,8 @@ class Columns:
             if len(parts) < op.quorum:
                 faults[position] = next(failed[position] for _, failed in outcomes.values() if position in failed)
                 continue
-            try:
-                results[position] = policies.gather(op, parts)
-            except Exception as error:
+            results[position], error = outcome(policies.gather, op, parts)
+            if error is not None:
                 faults[position] = self._fault(error, step)
         return results, faults
 
@@ -278,16 +276,28 @@ class Columns:
         return {index: task.result() for index, task in enumerate(tasks) if not task.left}
 
 
-def _extend(results: Column, function: Callable[..., Any], rows: Column, *, spread: bool) -> None:
-    """Add the results of the rows that have none yet; what was added stays where the function raises."""
+def _failing(function: Callable[..., Any], rows: Column, results: Column, *, spread: bool) -> Iterator[Exception]:
+    """Add the results of the rows, and yield the error of each that has none, in its turn.
+
+    Being a generator, it keeps the frames of these errors from leading to the columns: see `faults.outcome`.
+    """
     append = results.append
-    left = rows[len(results) :] if results else rows
-    if spread:
-        for row in left:
-            append(function(*row))
-    else:
-        for row in left:
-            append(function(row))
+    try:
+        if spread:
+            for row in rows:
+                try:
+                    append(function(*row))
+                except Exception as error:
+                    yield error
+        else:
+            for row in rows:
+                try:
+                    append(function(row))
+                except Exception as error:
+                    yield error
+    finally:
+        del append, results
+        rows = row = []
 
 
 def _while_wanted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -300,9 +310,7 @@ def _while_wanted(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _in_groups(
-    step: Step, items: Column, run: Callable[[Column], tuple[Column, Faults]]
-) -> tuple[Column, Faults]:
+def _in_groups(step: Step, items: Column, run: Callable[[Column], tuple[Column, Faults]]) -> tuple[Column, Faults]:
     """Run a construct a batch at a time, so that one batch's work does not count as another's waiting."""
     size = max(first_batch(body) for body in step.bodies)
     results: Column = []

@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from dataflow.executors.policies import as_raised
 from dataflow.graph import ops
+
+T = TypeVar("T")
 
 _MOST_NOTES = 64
 
 
 def trimmed(error: Exception) -> Exception:
-    """Return the error without frames of dataflow's own at the top of its traceback.
-
-    They hold whole columns of items, and the error itself among their variables, and are of no use to the user.
-    """
+    """Return the error without the frames of dataflow's own at the top of its traceback, of no use to the user."""
     trace = error.__traceback__
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("dataflow.executors"):
         trace = trace.tb_next
     return error.with_traceback(trace)
 
 
+def outcome(call: Callable[..., T], *given: Any) -> tuple[T | None, Exception | None]:
+    """Return what a call comes to: its result and None, or None and its error.
+
+    A traceback's frames hold their callers' frames, which here hold whole columns of items, and in the end the error
+    itself. But a generator that waits has no caller: this error's frames lead no further than to one.
+    """
+    return next(_outcome(call, given))
+
+
+def _outcome(call: Callable[..., T], given: tuple[Any, ...]) -> Iterator[tuple[T | None, Exception | None]]:
+    try:
+        result = call(*given)
+    except Exception as error:
+        del call, given
+        yield None, trimmed(error)
+    else:
+        yield result, None
+
+
 def add_note(error: Exception, text: str) -> None:
     """Add a note to an error, once, and not if it takes none: a user's exception may forbid it.
 
-    An exception object that is raised again and again would collect a note for every item; it gets so many, and no more.
+    An exception object that is raised again and again would collect a note for every item: it gets so many, no more.
     """
     try:
         notes = getattr(error, "__notes__", ())

@@ -141,14 +141,19 @@ class _Job:
 
     def _one_by_one(self, items: Iterable[Any]) -> Iterator[Any]:
         call = self._program.bare
-        for index, item in enumerate(items):
-            try:
-                result = call(item)
-            except Exception as error:
-                fault = Fault(error, self._program.culprit(error))
-                yield from self.outcomes(index, [item], [None], {0: fault})
-            else:
-                yield result
+        source = enumerate(items)
+        del items
+        try:
+            for index, item in source:
+                try:
+                    result = call(item)
+                except Exception as error:
+                    yield from self.outcomes(index, [item], [None], {0: Fault(error, self._program.culprit(error))})
+                else:
+                    yield result
+        finally:
+            del source
+            item = result = None  # the frames of a failure lead to this one, which must not hold the items
 
     def _in_windows(self, source: Iterator[Any]) -> Iterator[Any]:
         start = 0

@@ -133,14 +133,13 @@ def quorum(op: ops.Quorum, bodies: Sequence[One], aside: Aside, renew: Callable[
             try:
                 parts[index] = body(item)
             except Exception as error:
-                if first is None:
-                    trace = error.__traceback__
-                    first = error.with_traceback(trace and trace.tb_next)  # without this frame, which holds it
+                first = error if first is None else first
             if first is not None and index + 1 - len(parts) > spare:
                 try:
                     raise first
                 finally:
-                    first = None
+                    first = None  # its frames lead to this one, which must not lead back to it
+        first = None
         return gather(op, parts)
 
     def in_time(item: Any) -> Any:

@@ -170,7 +170,7 @@ def _remarks(plan: Plan) -> list[str]:
     if not plan.passes:
         return [_INDENT + "no passes ran"]
     lines: list[str] = []
-    width = max(len(name) for name in plan.passes)
+    width = max((len(row.by) for row in plan.remarks), default=0)
     for name in dict.fromkeys((*plan.passes, *(remark.by for remark in plan.remarks))):
         title = name
         for verdict in ("did", "refused"):

@@ -49,7 +49,11 @@ def lift(thing: Any, place: str) -> Flow[Any, Any]:
 
 def is_stage_class(thing: Any) -> bool:
     """Return whether `thing` is a class whose instances are called, rather than a converter such as `int`."""
-    return isinstance(thing, type) and not issubclass(thing, type) and any("__call__" in vars(cls) for cls in thing.__mro__)
+    return (
+        isinstance(thing, type)
+        and not issubclass(thing, type)
+        and any("__call__" in vars(cls) for cls in thing.__mro__)
+    )
 
 
 def make_stage(fn: Any, options: Options) -> Stage[Any, Any]:
@@ -59,7 +63,7 @@ def make_stage(fn: Any, options: Options) -> Stage[Any, Any]:
     return Stage(fn, options)
 
 
-def make_stage_class(cls: type[Any], options: Options) -> StageClass[..., Any, Any]:
+def make_stage_class(cls: type[Any], options: Options) -> StageClass[Any, Any]:
     """Return a factory of stages for a class, after checking that its instances can be called with one item."""
     refuse_async(cls)
     fit.check_one_argument(cls, batched=options.batch is not None, instance=True)

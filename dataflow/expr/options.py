@@ -1,4 +1,4 @@
-# mypy: disable-error-code="redundant-expr"
+# mypy: disable-error-code="redundant-expr,unreachable"
 # What a user gives is looked at whatever its annotation says.
 """The options of a stage, and the checks of every number and type that a user writes in an expression."""
 

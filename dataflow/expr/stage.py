@@ -157,7 +157,7 @@ class StageClass(Generic[Class, Batch]):
     def __repr__(self) -> str:
         return f"<stage class {self.fn.__qualname__}>"
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce__(self) -> Any:
         module: Any = sys.modules.get(self.fn.__module__)
         try:
             named = functools.reduce(getattr, self.fn.__qualname__.split("."), module)

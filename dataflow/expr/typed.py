@@ -5,6 +5,7 @@ A ``Flow[In, Out]`` is also a ``Callable[[In], Out]``, so a parameter that takes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVarTuple, overload
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 else:
     from typing import TypeVar
 
-    A, B, C, D, E, Part1, Part2, Part3, Part4 = map(TypeVar, "A B C D E Part1 Part2 Part3 Part4".split())
+    A, B, C, D, E, Part1, Part2, Part3, Part4 = (
+        TypeVar(name) for name in ("A", "B", "C", "D", "E", "Part1", "Part2", "Part3", "Part4")
+    )
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -46,7 +49,7 @@ class Called(Protocol[In, Out]):
     def __call__(self, item: In, /) -> Out: ...
 
 
-class Lambda(Protocol):
+class LambdaOf(Called[In, Out], Protocol[In, Out]):
     """Added to a parameter that takes one callable, for pyright's sake.
 
     Pyright reads ``lambda x: x.field`` with an `object` for x where it knows nothing of x, and complains of the field;
@@ -54,10 +57,12 @@ class Lambda(Protocol):
     of any function: so to mypy alone this protocol has an attribute that no function has.
     """
 
-    def __call__(self, item: Any, /) -> Any: ...
-
     if 0:  # which pyright sees is never true, and mypy does not
         not_for_mypy: None  # type: ignore[unreachable]
+
+
+Lambda = LambdaOf[Any, Any]
+BatchLambda = LambdaOf[list[Any], Iterable[Any]]
 
 
 class Loose1(Protocol[Out]):

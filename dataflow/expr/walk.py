@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 _REPR_LIMIT = 2000
 
 
-def postorder(
-    root: Flow[Any, Any], skip: Callable[[Flow[Any, Any]], bool] | None = None
-) -> Iterator[Flow[Any, Any]]:
+def postorder(root: Flow[Any, Any], skip: Callable[[Flow[Any, Any]], bool] | None = None) -> Iterator[Flow[Any, Any]]:
     """Yield each distinct node below and including `root` once, children before parents.
 
     Parameters

@@ -17,6 +17,7 @@ from dataflow.expr.stage import Stage, StageClass, short_repr
 from dataflow.expr.typed import (
     A,
     B,
+    BatchLambda,
     C,
     Class,
     D,
@@ -51,7 +52,7 @@ class _Batched(Protocol):
     @overload
     def __call__(self, fn: Class, /) -> StageClass[Class, int]: ...
     @overload
-    def __call__(self, fn: Callable[[list[A]], Iterable[B]] | Lambda, /) -> Stage[A, B]: ...
+    def __call__(self, fn: Callable[[list[A]], Iterable[B]] | BatchLambda, /) -> Stage[A, B]: ...
 
 
 @overload
@@ -64,7 +65,7 @@ def stage(fn: Class, /, *, batch: int, **options: Unpack[StageOptions]) -> Stage
 def stage(fn: Callable[[A], B] | Lambda, /, *, batch: None = None, **options: Unpack[StageOptions]) -> Stage[A, B]: ...
 @overload
 def stage(
-    fn: Callable[[list[A]], Iterable[B]] | Lambda, /, *, batch: int, **options: Unpack[StageOptions]
+    fn: Callable[[list[A]], Iterable[B]] | BatchLambda, /, *, batch: int, **options: Unpack[StageOptions]
 ) -> Stage[A, B]: ...
 @overload
 def stage(*, batch: None = None, **options: Unpack[StageOptions]) -> _Item: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Generator
 from typing import Any
 
 from dataflow.expr import nodes as expr
@@ -13,6 +14,7 @@ from dataflow.graph import ops
 from dataflow.graph.region import Builder, Region, Value
 
 _Regions = dict[int, Region]
+_Emission = Generator[tuple[Flow[Any, Any], Value, tuple[str, ...]], Value, Value]
 
 
 def lower(flow: Flow[Any, Any]) -> Region:
@@ -77,36 +79,54 @@ class _Lowering:
         self._done: dict[tuple[int, Value, tuple[str, ...]], Value] = {}
 
     def region(self, flow: Flow[Any, Any]) -> Region:
-        return self._build.region(self._emit(flow, Value(0), ()))
+        """Return the region of a flow.
 
-    def _emit(self, flow: Flow[Any, Any], value: Value, scope: tuple[str, ...]) -> Value:
+        Each `_emit` asks for the parts that it needs by yielding them; they wait on this stack and not on Python's, which
+        is not deep enough for fan-outs inside fan-outs inside fan-outs.
+        """
+        stack = [self._emit(flow, Value(0), ())]
+        made: Value | None = None
+        while stack:
+            try:
+                wanted = stack[-1].send(made)  # type: ignore[arg-type]
+            except StopIteration as done:
+                made = done.value
+                stack.pop()
+            else:
+                made = None
+                stack.append(self._emit(*wanted))
+        return self._build.region(made or Value(0))
+
+    def _emit(self, flow: Flow[Any, Any], value: Value, scope: tuple[str, ...]) -> _Emission:
         """Add what `flow` does to `value`, and return the value that it makes."""
         if isinstance(flow, Stage):
             return self._build.add(ops.Call(stage=flow, origin=flow.origin, scope=scope), value)
         spot = (id(flow), value, scope)
         if spot not in self._done:
-            result = self._compose(flow, value, scope)
+            result = yield from self._compose(flow, value, scope)
             if not self._pure[id(flow)]:
                 return result
             self._done[spot] = result
         return self._done[spot]
 
-    def _compose(self, flow: Flow[Any, Any], value: Value, scope: tuple[str, ...]) -> Value:
+    def _compose(self, flow: Flow[Any, Any], value: Value, scope: tuple[str, ...]) -> _Emission:
         build, origin = self._build, flow.origin
         match flow:
             case expr.Chain():
-                return self._chain(flow, value, scope)
+                return (yield from self._chain(flow, value, scope))
             case expr.Fanout():
-                parts = [self._emit(part, value, scope) for part in flow.children]
+                parts = []
+                for part in flow.children:
+                    parts.append((yield part, value, scope))
                 return build.add(ops.Pack(size=len(parts), names=flow.names, origin=origin, scope=scope), *parts)
             case expr.Named():
-                return self._emit(flow.body, value, (*scope, flow.name))
+                return (yield flow.body, value, (*scope, flow.name))
             case expr.Identity():
                 return build.add(ops.Same(origin=origin, scope=scope), value)
             case expr.Combine():
                 return build.add(ops.Spread(fn=flow.fn, origin=origin, scope=scope), value)
             case expr.Switch():
-                key = self._emit(flow.key, value, scope)
+                key = yield flow.key, value, scope
                 default = flow.default is not None
                 chosen = build.add(ops.Route(keys=flow.keys, default=default, origin=origin, scope=scope), key)
                 arms = tuple(self._regions[id(arm)] for arm in flow.children[1:])
@@ -129,7 +149,7 @@ class _Lowering:
                 return ops.Fallback(body=bodies[0], handler=bodies[1], on=on, origin=origin, scope=scope)
         raise NotImplementedError(f"no op for {type(flow).__name__}")
 
-    def _chain(self, flow: expr.Chain[Any, Any], value: Value, scope: tuple[str, ...]) -> Value:
+    def _chain(self, flow: expr.Chain[Any, Any], value: Value, scope: tuple[str, ...]) -> _Emission:
         parts = flow.children
         skip = False
         for part, after in zip(parts, (*parts[1:], None), strict=True):
@@ -139,7 +159,7 @@ class _Lowering:
                 value = self._quorum(part, after, value, scope)
                 skip = True
             else:
-                value = self._emit(part, value, scope)
+                value = yield part, value, scope
         return value
 
     def _quorum(self, part: Flow[Any, Any], after: Flow[Any, Any], value: Value, scope: tuple[str, ...]) -> Value:

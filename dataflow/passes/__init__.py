@@ -12,8 +12,11 @@ from dataflow.passes.base import Pass, Remark, Remarks
 
 __all__ = ["DEFAULT", "Pass", "Remark", "Remarks", "optimize", "select"]
 
-DEFAULT: tuple[Pass, ...] = (canonicalize.PASS, merge.PASS, drop.PASS, hoist.PASS, fuse.PASS, batch.PASS)
-"""The passes that run unless others are named, in order."""
+DEFAULT: tuple[Pass, ...] = (canonicalize.PASS, merge.PASS, drop.PASS, hoist.PASS, batch.PASS, fuse.PASS)
+"""The passes that run unless others are named, in order.
+
+Batches come before fusion: ops that have come to share their batches leave fewer borders for fusion to stop at.
+"""
 
 _BY_NAME = {each.name: each for each in DEFAULT}
 

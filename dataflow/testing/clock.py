@@ -16,8 +16,8 @@ _LIMIT = 60.0
 class VirtualClock:
     """A clock that stands still until it is moved: with it, a timeout of an hour passes at once, or never.
 
-    It is what executors take as their ``clock``. A stage may move it too: one that calls ``clock.advance(5)`` takes five
-    seconds, as far as timeouts are concerned.
+    It is what executors take as their ``clock``. A stage may move it too: one that calls ``clock.advance(5)`` takes
+    five seconds, as far as timeouts are concerned.
 
     Parameters
     ----------

@@ -179,6 +179,8 @@ def spread(flow: Combine[Any, Any], parts: Any) -> Any:
     """Return what a combine makes of the parts: a tuple as arguments, a dict by name."""
     if flow.fn is None:
         return parts
+    if not isinstance(parts, (tuple, dict)):
+        raise TypeError(f"{flow!r} takes the tuple or dict that a fan-out gives, not a {type(parts).__name__}")
     return call(flow.fn, **parts) if isinstance(parts, dict) else call(flow.fn, *parts)
 
 

@@ -400,7 +400,7 @@ def label(text: str) -> np.int64:
 assert_type(df.switch(size, {"small": clean, "large": clean}), df.Flow[str, str])
 assert_type(df.switch(size, {"small": clean, "large": plain}, default=str.upper), df.Flow[str, str])
 assert_type(df.switch(len, {1: clean, 2: str.upper}, default=plain), df.Flow[str, str])
-assert_type(df.switch(length, {1: length, 2: show}), df.Flow[str, int])
+assert_type(df.switch(length, {1: length, 2: length >> df.identity}), df.Flow[str, int])
 assert_type(df.switch(lambda text: text[0], {"a": clean}, default=plain), df.Flow[str, str])
 assert_type(df.switch(size, {}, default=clean), df.Flow[str, str])
 assert_type(clean >> df.switch(size, {"small": length}) >> half, df.Flow[str, float])
@@ -462,7 +462,9 @@ df.stage(int).fallback(lambda text: -1, on=ValueError)
 assert_type(length("x"), int)
 assert_type((clean >> length >> half)("x"), float)
 assert_type(length.map(["x"]), Iterator[int])
-assert_type(length.map(["x"], "threads", ordered=False, on_error="skip", max_in_flight=8, progress=False), Iterator[int])
+assert_type(
+    length.map(["x"], "threads", ordered=False, on_error="skip", max_in_flight=8, progress=False), Iterator[int]
+)
 assert_type(length.map(["x"], on_error="record"), Iterator[Any])
 assert_type((clean | length).map(["x"]), Iterator[tuple[str, int]])
 for number in length.map(iter(["x"])):
