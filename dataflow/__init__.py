@@ -9,7 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dataflow import errors
+from dataflow.errors import (
+    BatchSizeError,
+    CompositionError,
+    DataflowError,
+    DeadlineExceeded,
+    LoweringError,
+    OptionError,
+    QueueFull,
+    RoutingError,
+    SessionClosed,
+)
 from dataflow.expr import Flow, combine, each, fanout, identity, race, stage, switch
 
 if TYPE_CHECKING:
@@ -18,21 +28,27 @@ if TYPE_CHECKING:
     from dataflow.plan import Plan
 
 __all__ = [
+    "BatchSizeError",
+    "CompositionError",
+    "DataflowError",
+    "DeadlineExceeded",
     "Failure",
     "Flow",
     "Inline",
+    "LoweringError",
+    "OptionError",
     "Plan",
+    "QueueFull",
+    "RoutingError",
     "Session",
+    "SessionClosed",
     "combine",
     "each",
-    "errors",
     "fanout",
     "identity",
     "race",
     "stage",
     "switch",
-    "testing",
-    "torch",
 ]
 
 # what needs networkx, or an optional dependency, is imported when it is first asked for

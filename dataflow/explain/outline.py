@@ -137,9 +137,8 @@ class _Outliner:
                 stack += [(body, False) for step in block.steps for body in step.bodies]
                 continue
             for step in block.steps:
-                words = (self._wording.title(step), self._wording.does(step))
                 held = tuple(self._shapes[id(body)] for body in step.bodies)
-                shape = (*words, tuple(titles(step.op)), tuple(self._wording.notes(step)), held)
+                shape = (self._wording.words(step), tuple(titles(step.op)), held)
                 self._step_shapes[id(step)] = known.setdefault(shape, len(known))
             whole = (tuple((self._step_shapes[id(step)], step.inputs) for step in block.steps), block.result)
             self._shapes[id(block)] = known.setdefault(whole, len(known))
@@ -195,10 +194,10 @@ class _Outliner:
         plain = sources == (before,) and not waits
         if more:
             return Entry(id_, number, f"… {count} more steps …", "", (), "more", sources, waits, plain, ())
-        title = self._wording.title(step, numbered=True) if count == 1 else times(self._wording.title(step), count)
-        notes = tuple(self._wording.notes(step))
+        words = self._wording.words(step)
+        title = self._wording.numbered(step) if count == 1 else times(words.title, count)
         bodies = self._bodies(step, number, depth)
-        return Entry(id_, number, title, self._wording.does(step), notes, _kind(step), sources, waits, plain, bodies)
+        return Entry(id_, number, title, words.does, words.notes, _kind(step), sources, waits, plain, bodies)
 
     def _count(self, steps: int) -> str:
         first, self._number = self._number, self._number + steps

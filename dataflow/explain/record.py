@@ -108,7 +108,7 @@ class _Recorder:
         return {
             "name": clean(step.name),
             "kind": step.op.name,
-            "does": self._wording.does(step),
+            "does": self._wording.words(step).does,
             "inputs": [_slot(value) for value in step.inputs],
             "outputs": [_slot(value) for value in step.outputs],
             "after": list(step.after),

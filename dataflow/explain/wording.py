@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataflow.expr.flow import Flow
 from dataflow.expr.nodes import Chain
@@ -116,6 +116,24 @@ def _alike(one: Flow[Any, Any] | None, other: Flow[Any, Any]) -> bool:
     return one == other
 
 
+class Words(NamedTuple):
+    """What there is to say about a step.
+
+    Parameters
+    ----------
+    title : str
+        What it consists of.
+    does : str
+        How it runs, and where.
+    notes : tuple of str
+        What some but not all of its stages ask for.
+    """
+
+    title: str
+    does: str
+    notes: tuple[str, ...]
+
+
 class Wording:
     """What the steps of a plan are called and what they do.
 
@@ -128,28 +146,29 @@ class Wording:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._inside: dict[int, str] = {}
+        self._words: dict[int, Words] = {}
         for step in _distinct(plan):
             if isinstance(step.op, (ops.Fused, ops.Batched)):
                 self._read(step.op.body)
 
-    def title(self, step: Step, *, numbered: bool = False) -> str:
-        """Return what a step consists of; `numbered`, with the number that tells stages of one name apart."""
+    def words(self, step: Step) -> Words:
+        """Return what there is to say about a step."""
+        if id(step) not in self._words:
+            common, own = _options(step)
+            notes = (f"{clean(call.label())}: {', '.join(asked)}" for call, asked in own if asked)
+            self._words[id(step)] = Words(self._title(step), ", ".join((_how(step), *common)), tuple(folded(notes)))
+        return self._words[id(step)]
+
+    def numbered(self, step: Step) -> str:
+        """Return a step's title, with the number that tells stages of one name apart."""
+        title = self.words(step).title
+        number = _NUMBER.search(self._plan.label(step.op)) if isinstance(step.op, ops.Call) else None
+        return title if number is None or title.endswith(number[0]) else title + number[0]
+
+    def _title(self, step: Step) -> str:
         if isinstance(step.op, (ops.Fused, ops.Batched)):
             return self._parts(step.op.body, _PARTS) or step.op.name
-        text = _name(step.op)
-        number = _NUMBER.search(self._plan.label(step.op)) if numbered and isinstance(step.op, ops.Call) else None
-        return text if number is None or text.endswith(number[0]) else text + number[0]
-
-    def does(self, step: Step) -> str:
-        """Return how a step runs, and where, in a few words."""
-        common, _ = _options(step)
-        return ", ".join((_how(step), *common))
-
-    def notes(self, step: Step) -> list[str]:
-        """Return what some but not all stages of a step ask for."""
-        _, own = _options(step)
-        rows = [f"{clean(call.label())}: {', '.join(asked)}" for call, asked in own if asked]
-        return folded(rows)
+        return _name(step.op)
 
     def _read(self, root: Region) -> None:
         for region in regions(root):

@@ -49,7 +49,8 @@ def check_chain(left: Flow[Any, Any], right: Flow[Any, Any]) -> None:
             if entry.quorum is not None and not (entry is _unnamed(_first(right)) and _direct(left)):
                 raise CompositionError(
                     f"{entry!r} ({entry.origin}) needs the branches themselves, to go on without some of them, so it "
-                    "must stand directly behind its fan-out, which must stand directly before it: write (f | g) >> combine(fn, quorum=k)"
+                    "must stand directly behind its fan-out, which must stand directly before it: "
+                    "write (f | g) >> combine(fn, quorum=k)"
                 )
             if depth == 0:
                 _check_combine(left, entry)

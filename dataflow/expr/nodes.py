@@ -20,7 +20,14 @@ _set = object.__setattr__
 
 
 class Identity(Flow[Any, Any]):
-    """The flow that gives its input back."""
+    """The flow that gives its input back.
+
+    Examples
+    --------
+    >>> import dataflow as df
+    >>> (df.identity | abs)(-2)
+    (-2, 2)
+    """
 
     __slots__ = ()
 
@@ -432,10 +439,7 @@ class Named(Flow[In, Out]):
 
 def _receiver(body: Flow[Any, Any]) -> Iterator[str | Flow[Any, Any]]:
     """Yield `body` as it must be written before a ``.method``."""
-    plain = isinstance(body, Chain)
-    yield "(" if plain else ""
-    yield body
-    yield ")" if plain else ""
+    yield from ("(", body, ")") if isinstance(body, Chain) else (body,)
 
 
 def _on(on: tuple[type[Exception], ...]) -> str:

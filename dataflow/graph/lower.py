@@ -81,8 +81,8 @@ class _Lowering:
     def region(self, flow: Flow[Any, Any]) -> Region:
         """Return the region of a flow.
 
-        Each `_emit` asks for the parts that it needs by yielding them; they wait on this stack and not on Python's, which
-        is not deep enough for fan-outs inside fan-outs inside fan-outs.
+        Each `_emit` asks for the parts that it needs by yielding them; they wait on this stack and not on Python's,
+        which is not deep enough for fan-outs inside fan-outs inside fan-outs.
         """
         stack = [self._emit(flow, Value(0), ())]
         made: Value | None = None

@@ -98,6 +98,13 @@ class Plan:
         The passes that ran.
     remarks : tuple of Remark
         Every decision that they took or refused.
+
+    Examples
+    --------
+    >>> import dataflow as df
+    >>> plan = (df.stage(abs) >> str).optimize()
+    >>> [step.name for step in plan.steps], plan.passes[-1]
+    (['abs+str'], 'fuse')
     """
 
     flow: Flow[Any, Any]
