@@ -106,7 +106,7 @@ class _Recorder:
     def _step(self, step: Step) -> dict[str, Any]:
         held = zip(titles(step.op), step.bodies, strict=False)
         return {
-            "name": clean(step.name),
+            "name": step.name,
             "kind": step.op.name,
             "does": self._wording.words(step).does,
             "inputs": [_slot(value) for value in step.inputs],
@@ -115,7 +115,7 @@ class _Recorder:
             "batches": step.batches,
             "stages": [
                 {
-                    "name": clean(self._plan.label(call)),
+                    "name": self._plan.label(call),
                     "pure": call.stage.options.pure,
                     "options": call.stage.options.given(),
                     "origin": _origin(call.origin),

@@ -37,7 +37,7 @@ def to_text(plan: Plan, executor: str = "") -> str:
     Expression  abs >> str >> len
     Executor    inline
     Digest      ...
-    Passes      canonicalize, merge, drop, hoist, fuse, batch
+    Passes      canonicalize, merge, drop, hoist, batch, fuse
     Plan        3 stages in 2 steps
     <BLANKLINE>
     Steps
