@@ -23,7 +23,8 @@ from dataflow.errors import (
 from dataflow.expr import Flow, combine, each, fanout, identity, race, stage, switch
 
 if TYPE_CHECKING:
-    from dataflow import testing, torch
+    from dataflow import testing as testing
+    from dataflow import torch as torch
     from dataflow.executors import Failure, Inline, Session
     from dataflow.plan import Plan
 

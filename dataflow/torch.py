@@ -95,7 +95,7 @@ def module(
     >>> import numpy as np
     >>> import torch
     >>> import dataflow.torch
-    >>> double = torch.nn.Linear(2, 2, bias=False)
+    >>> double = torch.nn.Linear(2, 2, bias=False).requires_grad_(False)
     >>> _ = torch.nn.init.eye_(double.weight).mul_(2)
     >>> flow = dataflow.torch.module(double, batch=64) >> dataflow.torch.module(torch.nn.ReLU, batch=64)
     >>> flow(np.array([1.0, -3.0]))

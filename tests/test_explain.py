@@ -204,10 +204,10 @@ def test_steps_say_what_they_read_and_wait_for() -> None:
     head = df.stage(load, device="cuda")
     flow = df.switch(busy, {1: head >> clean, 2: head >> load})
     assert section(text_of(flow, "-fuse"), "Steps") == [
-        "  1. busy       called per item",
-        "  2. route      finds the branch: 1, 2",
-        "  3. load       called per item, on cuda; from the input, after 2",
-        "  4. switch     only the branch that was found runs; from 2, 3",
+        "  1. busy          called per item",
+        "  2. route         finds the branch: 1, 2",
+        "  3. load          called per item, on cuda; from the input, after 2",
+        "  4. switch        only the branch that was found runs; from 2, 3",
         "      case 1",
         "        5. clean   called per item",
         "      case 2",

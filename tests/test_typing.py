@@ -61,7 +61,7 @@ def mypy(cache: Path) -> Complaints:
 
 @functools.cache
 def pyright(cache: Path) -> Complaints:
-    """Check as pyright does by default; the folder's configuration says so, since basedpyright's own default differs."""
+    """Check as pyright does by default, which basedpyright does not: the folder's configuration says so."""
     said: Complaints = {}
     output = run(tool("basedpyright"), "--outputjson", "--pythonpath", sys.executable, "-p", str(FOLDER))
     for found in json.loads(output)["generalDiagnostics"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dataflow.expr.keys import callable_key, value_key
 from dataflow.expr.stage import Stage, qualified_name, short_name, short_repr
-from dataflow.graph.op import Op
+from dataflow.graph.op import Op as Op
 
 if TYPE_CHECKING:
     from dataflow.graph.region import Region
