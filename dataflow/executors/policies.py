@@ -213,8 +213,8 @@ def route(op: ops.Route) -> Callable[[Any], int]:
         if number is None:
             known = ", ".join(short_repr(each) for each in op.keys)
             raise RoutingError(
-                f"the key {short_repr(key)} (a {type(key).__name__}) is none of those of the switch at {origin}, which "
-                f"are {known}, and it has no default: add a case, or default=..."
+                f"the key {short_repr(key)}, of type {type(key).__name__}, is none of those of the switch at {origin}, "
+                f"which are {known}, and it has no default: add a case, or default=..."
             )
         return number
 

@@ -2,7 +2,7 @@
 
 from dataflow.graph.lower import lower
 from dataflow.graph.region import AFTER, Builder, Node, Port, Region, Value, regions
-from dataflow.graph.rewrite import contract, keep, replace_ops, replace_uses, rewrite
+from dataflow.graph.rewrite import contract, keep, replace_ops, rewrite, without
 from dataflow.graph.text import to_text
 from dataflow.graph.verify import InvalidGraph, verify
 
@@ -19,8 +19,8 @@ __all__ = [
     "lower",
     "regions",
     "replace_ops",
-    "replace_uses",
     "rewrite",
     "to_text",
     "verify",
+    "without",
 ]

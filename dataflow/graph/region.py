@@ -7,6 +7,7 @@ goes to which input of the target, or, with ``AFTER``, that the target merely ha
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,19 +88,22 @@ class Region:
     def key(self) -> Hashable:
         """Return a key that is equal for regions that compute the same in the same way."""
         if self._key is None:
-            self._key = Key(tuple((node.op.key(), node.inputs, node.after) for node in self.nodes))
+            for region in regions(self):  # the held before the holder, so that no key asks for one below it
+                if region._key is None:
+                    rows = tuple((node.op.key(), node.inputs, node.after) for node in region.nodes)
+                    region._key = _KEYS.setdefault(rows, Key(rows))
         return self._key
 
     def pure(self) -> bool:
         """Return whether running it twice does no harm."""
-        return all(node.op.pure() for node in self.nodes)
+        return all(node.op.pure() for region in regions(self) for node in region.nodes if not node.op.bodies)
 
 
 def read_nodes(graph: Graph) -> tuple[Node, ...]:
     """Return a graph's nodes in order, with their inputs by port."""
     sources: dict[int, list[tuple[int, Value]]] = {}
-    for source, target, port in graph.edges(keys=True):
-        sources.setdefault(target, []).append((port.target, Value(source, port.source)))
+    for source, target, (output, port) in graph.edges(keys=True):
+        sources.setdefault(target, []).append((port, Value(source, output)))
     rows = []
     payloads: Any = graph.nodes(data="op")
     for id_, op in payloads:
@@ -110,9 +114,12 @@ def read_nodes(graph: Graph) -> tuple[Node, ...]:
 
 
 class Key:
-    """A structure's key, hashed once."""
+    """A structure's key: hashed once, and one object for all structures that are equal.
 
-    __slots__ = ("_hash", "parts")
+    Deep structures then compare by identity, at a glance and without recursion.
+    """
+
+    __slots__ = ("__weakref__", "_hash", "parts")
 
     def __init__(self, parts: Hashable) -> None:
         self.parts = parts
@@ -123,6 +130,9 @@ class Key:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+_KEYS: weakref.WeakValueDictionary[Hashable, Key] = weakref.WeakValueDictionary()
 
 
 class Builder:
@@ -163,7 +173,7 @@ class Builder:
 
 
 def regions(root: Region, *, whole: tuple[type[Op], ...] = ()) -> Iterator[Region]:
-    """Yield `root` and every region held inside it, each once, the held before the holder.
+    """Yield `root` and every region held inside it, each once: in order, and the held before the holder.
 
     Parameters
     ----------
@@ -181,5 +191,5 @@ def regions(root: Region, *, whole: tuple[type[Op], ...] = ()) -> Iterator[Regio
         elif id(region) not in seen:
             seen.add(id(region))
             stack.append((region, True))
-            holders = (node.op for node in region.nodes if not isinstance(node.op, whole))
-            stack.extend((body, False) for op in holders for body in op.bodies)
+            holders = (node.op for node in reversed(region.nodes) if not isinstance(node.op, whole))
+            stack.extend((body, False) for op in holders for body in reversed(op.bodies))

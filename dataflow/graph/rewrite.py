@@ -46,11 +46,19 @@ def replace_ops(region: Region, instead: Mapping[int, Op]) -> Region:
     return build.finish()
 
 
-def replace_uses(region: Region, instead: Mapping[Value, Value]) -> Region:
-    """Return the region with other values used in the places of these; nothing is removed."""
+def without(region: Region, instead: Mapping[Value, Value]) -> Region:
+    """Return the region without the nodes that make these values; in their places others are used, made before them."""
+    gone = {value.node for value in instead}
     build = Builder(0)
+    moved: dict[Value, Value] = {}
     for node in region.nodes:
-        build.add(node.op, *(instead.get(value, value) for value in node.inputs), after=node.after)
+        outputs = [Value(node.id, output) for output in range(node.op.outputs)]
+        if node.id in gone:
+            moved.update({value: moved[instead[value]] for value in outputs})
+            continue
+        after = {moved[Value(id_)].node for id_ in node.after}
+        made = build.add(node.op, *(moved[value] for value in node.inputs), after=tuple(after))
+        moved.update({value: Value(made.node, value.output) for value in outputs})
     return build.finish()
 
 
@@ -97,7 +105,8 @@ def contract(region: Region, groups: Sequence[Sequence[Node]], make: Callable[[R
         op, inputs, after = region.nodes[unit].op, region.nodes[unit].inputs, region.nodes[unit].after
         given = [Value(unit, output) for output in range(op.outputs)]
         if unit in members:
-            given = sorted(results[unit])
+            # a group that others merely wait for still gives a value, as every op does
+            given = sorted(results[unit]) or [Value(members[unit][-1].id)]
             body, inputs, after = _body(members[unit], given)
             op = make(body, members[unit])
         made = build.add(op, *(moved[value] for value in inputs), after=tuple(sorted({waits[id_] for id_ in after})))

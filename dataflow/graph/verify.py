@@ -53,6 +53,11 @@ def _verify_op(op: ops.Op) -> None:
     if not isinstance(op, (ops.Fused, ops.Batched)):
         for body in op.bodies:
             _check(body.size == 1 and len(body.outputs) == 1, f"{op.name}: a body has one input and one output")
+    if isinstance(op, ops.Fused):
+        for node in (node for region in regions(op.body) for node in region.nodes):
+            options = node.op.stage.options if isinstance(node.op, ops.Call) else None
+            on_cpu = options is None or (options.batch is None and not options.gpu)
+            _check(on_cpu and not isinstance(node.op, ops.Batched), "a fused step holds only what runs on the CPU")
     if isinstance(op, ops.Batched):
         for node in op.body.ops():
             batch = node.op.stage.options.batch if isinstance(node.op, ops.Call) else None

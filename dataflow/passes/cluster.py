@@ -11,11 +11,12 @@ Class = Hashable
 
 
 def clusters(region: Region, classes: Mapping[int, Class], *, siblings: bool) -> list[list[Node]]:
-    """Return the largest groups of connected ops of one class that may become one step each.
+    """Return the groups of connected ops of one class and one level; each may become one step.
 
     An op's level is the number of changes of class on the longest path that leads to it. Ops of one class and one level
     can have no path between them that leaves the class, because leaving it and coming back raises the level: this is
-    what makes the groups safe to contract, in one linear walk.
+    what makes the groups safe to contract, in one linear walk. It also keeps apart what could be contracted and is
+    better not: an op that waits for another step, and its neighbour that need not wait.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""drop: what no result uses is not run."""
+"""drop: what no result uses is not run, if it is pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def run(root: Region, remarks: Remarks) -> Region:
     def change(_: Region, region: Region) -> Region:
         used = {node.id for node in region.nodes if isinstance(node.op, ops.Input)}
         for node in reversed(region.nodes):
-            if isinstance(node.op, ops.Output) or node.id in used:
+            if isinstance(node.op, ops.Output) or node.id in used or not node.op.pure():
                 used |= {node.id, *(value.node for value in node.inputs), *node.after}
         if len(used) == len(region.nodes):
             return region

@@ -24,8 +24,10 @@ def refusal(op: ops.Op) -> str | None:
             return _stage_refusal(op.stage.options)
         case ops.Retry():
             return "waits between attempts" if op.backoff else None
-        case ops.Race() | ops.Timeout() | ops.Quorum():
-            return "watches a clock, or runs branches beside one another"
+        case ops.Timeout():
+            return "watches a clock"
+        case ops.Race() | ops.Quorum():
+            return "runs its branches beside one another"
         case ops.Input() | ops.Output() | ops.Batched():
             return "is no CPU op"
     return None
@@ -37,10 +39,10 @@ def _stage_refusal(options: Options) -> str | None:
     if options.gpu:
         return f"runs on {options.device}"
     if options.replicas != 1:
-        return f"has replicas of its own ({options.replicas})"
+        return f"has replicas of its own: {options.replicas}"
     for name in ("cpus", "gpus", "memory"):
         if getattr(options, name) is not None:
-            return f"asks for {name} of its own ({getattr(options, name)})"
+            return f"asks for {name} of its own: {getattr(options, name)}"
     return None
 
 
@@ -74,8 +76,10 @@ def run(root: Region, remarks: Remarks) -> Region:
 
         def make(body: Region, members: Sequence[Node]) -> ops.Op:
             placement = str(known[members[0].id])
-            said = [node.op for node in members if not isinstance(node.op, _UNSAID)]
-            remarks.did(subject(said), f"CPU ops of placement {placement!r}: one generated function")
+            named = [node.op for node in members]
+            said = [op for op in named if not isinstance(op, _UNSAID)]
+            about = subject(said if len(said) > 1 else named)
+            remarks.did(about, f"CPU ops of placement {placement!r}: one generated function")
             return ops.Fused(body=body, placement=placement)
 
         # a fused op keeps the bodies it had, even where another construct that is not fused shares them
@@ -121,21 +125,24 @@ def _placements(root: Region) -> _Placements:
 
 def _remark_refused(region: Region, known: dict[int, Class], groups: list[list[Node]], remarks: Remarks) -> None:
     """Say why neighbours that a reader could expect in one step are not."""
-    fused = {node.id for group in groups for node in group}
+    group_of = {node.id: group[0].id for group in groups for node in group}
     for node in region.ops():
         sources = [region.nodes[value.node] for value in node.inputs]
         neighbours = [source for source in sources if not isinstance(source.op, ops.Input)]
         reason = refusal(node.op)
         if reason is not None and not isinstance(node.op, ops.Batched):
             remarks.refused(node.op.label(), reason)
-        elif known[node.id] is None and node.id not in fused and not isinstance(node.op, ops.Batched):
+        elif known[node.id] is None and not isinstance(node.op, ops.Batched):
             remarks.refused(node.op.label(), "what it holds does not all run on the CPU in one placement")
         for source in neighbours:
             mine, theirs = known[node.id], known[source.id]
-            if mine is not None and theirs is not None and mine != theirs:
-                remarks.refused(
-                    f"{source.op.label()} + {node.op.label()}", f"placements differ: {theirs!r} and {mine!r}"
-                )
+            if mine is None or theirs is None or group_of.get(source.id) == group_of.get(node.id, source.id):
+                continue
+            both = f"{source.op.label()} + {node.op.label()}"
+            if mine != theirs:
+                remarks.refused(both, f"placements differ: {theirs!r} and {mine!r}")
+            elif not isinstance(source.op, _UNSAID) and not isinstance(node.op, _UNSAID):
+                remarks.refused(both, "the latter also waits for another step")
 
 
 PASS = Pass("fuse", "make one generated function of neighbouring CPU stages", run, repeats=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from dataflow.graph import Builder, Node, Region, Value, ops, rewrite
+from dataflow.graph import Builder, Node, Region, Value, ops, rewrite, without
 from dataflow.passes.base import Pass, Remarks
 
 _End = Callable[[Region], Node | None]
@@ -26,29 +26,41 @@ def _hoist(region: Region, remarks: Remarks) -> Region:
     moved: dict[Value, Value] = {}
     changed = False
     for node in region.nodes:
-        inputs = tuple(moved[value] for value in node.inputs)
-        after = tuple(moved[Value(id_)].node for id_ in node.after)
-        op = node.op
-        tails: list[ops.Op] = []
+        op, inputs = node.op, tuple(moved[value] for value in node.inputs)
         if isinstance(op, ops.Switch):
-            chosen, value = inputs
-            while (head := _common(op, _head, remarks, "begin")) is not None:
-                # it may run only once the switch has found a branch, so it waits for the decision
-                value = build.add(head, value, after=(chosen.node,))
-                op = op.with_bodies(tuple(_without_head(arm) for arm in op.bodies))
-                remarks.did(head.label(), "every branch of the switch begins with it: runs before, for all of them")
-            while (tail := _common(op, _tail, remarks, "end")) is not None:
-                tails.append(tail)
-                op = op.with_bodies(tuple(_without_tail(arm) for arm in op.bodies))
-                remarks.did(tail.label(), "every branch of the switch ends with it: runs behind, for all of them")
-            inputs = (chosen, value)
-        changed = changed or op is not node.op
-        made = build.add(op, *inputs, after=after)
-        for tail in reversed(tails):
-            made = build.add(tail, made)
+            made, same = _switch(op, inputs[0], inputs[1], build, remarks)
+            changed = changed or not same
+        else:
+            made = build.add(op, *inputs, after=tuple(moved[Value(id_)].node for id_ in node.after))
         for output in range(op.outputs):
             moved[Value(node.id, output)] = Value(made.node, output)
     return build.finish() if changed else region
+
+
+def _switch(given: ops.Switch, chosen: Value, value: Value, build: Builder, remarks: Remarks) -> tuple[Value, bool]:
+    """Add a switch with what its branches share around it; return its result, and whether it stayed as it was."""
+    op: ops.Op = given
+    # nothing of a branch may run before the switch has found one, so what is hoisted waits for the decision
+    decision: tuple[int, ...] = (chosen.node,)
+    tails: list[ops.Op] = []
+    while (head := _common(op, _head, remarks, "begin")) is not None:
+        value = build.add(head, value, after=decision)
+        decision = ()
+        op = op.with_bodies(tuple(_without_head(arm) for arm in op.bodies))
+        remarks.did(head.label(), "every branch of the switch begins with it: runs before, for all of them")
+    while (tail := _common(op, _tail, remarks, "end")) is not None:
+        tails.append(tail)
+        op = op.with_bodies(tuple(_without_tail(arm) for arm in op.bodies))
+        remarks.did(tail.label(), "every branch of the switch ends with it: runs behind, for all of them")
+    if any(arm.outputs[0] != Value(0) for arm in op.bodies):
+        value = build.add(op, chosen, value)
+    else:  # a key without a branch is still an error
+        value = build.add(ops.Same(origin=op.origin, scope=op.scope), value, after=decision) if decision else value
+        op = ops.Same()
+        remarks.did(given.label(), "no branch does anything more: it only looks for the branch")
+    for tail in reversed(tails):
+        value = build.add(tail, value)
+    return value, op is given
 
 
 def _common(op: ops.Op, end: _End, remarks: Remarks, verb: str) -> ops.Op | None:
@@ -95,30 +107,12 @@ def _movable(node: Node) -> bool:
 
 def _without_head(arm: Region) -> Region:
     head = _head(arm)
-    return _without(arm, head.id if head else -1, Value(0))
+    return arm if head is None else without(arm, {Value(head.id): Value(0)})
 
 
 def _without_tail(arm: Region) -> Region:
     tail = _tail(arm)
-    return _without(arm, tail.id if tail else -1, tail.inputs[0] if tail else Value(0))
-
-
-def _without(arm: Region, id_: int, instead: Value) -> Region:
-    """Return the branch without one op, and this value in the place of the op's result."""
-    build = Builder(0)
-    moved: dict[Value, Value] = {}
-    for node in arm.nodes:
-        if node.id == id_:
-            moved[Value(id_)] = moved[instead]
-            continue
-        made = build.add(
-            node.op,
-            *(moved[value] for value in node.inputs),
-            after=tuple(moved[Value(other)].node for other in node.after),
-        )
-        for output in range(max(node.op.outputs, 1)):
-            moved[Value(node.id, output)] = Value(made.node, output)
-    return build.finish()
+    return arm if tail is None else without(arm, {Value(tail.id): tail.inputs[0]})
 
 
 PASS = Pass("hoist", "move what all branches of a switch share out of it", run)

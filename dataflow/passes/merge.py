@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from dataflow.graph import Node, Region, Value, ops, replace_uses, rewrite
+from dataflow.graph import Node, Region, Value, ops, rewrite, without
 from dataflow.passes.base import Pass, Remarks
 
 _Spot = tuple[Hashable, tuple[Value, ...]]
@@ -22,22 +22,22 @@ def run(root: Region, remarks: Remarks) -> Region:
 def _merge(region: Region, remarks: Remarks) -> Region:
     first: dict[_Spot, Node] = {}
     same: dict[Value, Value] = {}
+    merged: set[int] = set()
     for node in region.ops():
         inputs = tuple(same.get(value, value) for value in node.inputs)
-        kept = first.setdefault((node.op.key(), inputs), node)
+        after = {same.get(Value(id_), Value(id_)).node for id_ in node.after}
+        kept = first.setdefault((node.op.key(), inputs), node._replace(after=tuple(after)))
         # a node that merely has to wait longer than its equal can do with the equal's result
-        if kept is node or not set(kept.after) <= set(node.after):
+        if kept.id == node.id or not after.issuperset(kept.after):
             continue
-        if node.op.pure():
-            same.update({Value(node.id, out): Value(kept.id, out) for out in range(node.op.outputs)})
-        else:
+        if not node.op.pure():
             remarks.refused(node.op.label(), "not pure: runs once for each place where it is written")
-    replaced = {value.node for node in region.nodes for value in node.inputs if value in same}
-    for id_ in sorted(replaced):
-        op = region.nodes[id_].op
-        if not isinstance(op, ops.Pack):
-            remarks.did(op.label(), "written more than once on one input, and pure: runs once")
-    return replace_uses(region, same) if replaced else region
+            continue
+        same.update({Value(node.id, output): Value(kept.id, output) for output in range(node.op.outputs)})
+        if kept.id not in merged and not isinstance(node.op, ops.Pack):
+            remarks.did(node.op.label(), "written more than once on one input, and pure: runs once")
+        merged.add(kept.id)
+    return without(region, same) if same else region
 
 
 PASS = Pass("merge", "run equal pure stages on one input once", run)
