@@ -42,7 +42,7 @@ class Program:
         self._functions: dict[int, Function] = {}
         self._regions: dict[int, Region] = {}
         self._of_op: dict[int, Function] = {}
-        self._lines: dict[types.CodeType, dict[int, ops.Op]] = {}
+        self._lines: dict[int, tuple[types.CodeType, dict[int, ops.Op]]] = {}
         self._insides: dict[int, str] = {}
         self._lock = threading.RLock()  # several threads may be the first to run a flow
         self._call: Function | None = None
@@ -159,7 +159,8 @@ class Program:
         scope |= {"__name__": "dataflow.generated", "__loader__": _Source(code.source), "_blame": self.blame}
         exec(compile(code.source, name, "exec"), scope)
         function: Function = scope[code.name]
-        self._lines[function.__code__] = code.lines
+        # by identity, and held so that it lasts: functions of one shape have equal code, and call other stages
+        self._lines[id(function.__code__)] = function.__code__, code.lines
         return function
 
     def _value(self, binding: Binding) -> Any:
@@ -231,7 +232,7 @@ class Program:
         found: ops.Op | None = None
         trace = error.__traceback__
         while trace is not None:
-            lines = self._lines.get(trace.tb_frame.f_code)
+            _, lines = self._lines.get(id(trace.tb_frame.f_code), (None, None))
             if lines is not None:
                 found = lines.get(trace.tb_lineno, found)
                 if isinstance(found, (ops.Call, ops.Apply, ops.Spread)):
