@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
@@ -16,7 +16,14 @@ from dataflow.executors.clock import Clock, SystemClock
 from dataflow.executors.columns import Columns
 from dataflow.executors.faults import Failure, Fault, Faults
 from dataflow.executors.link import Program
-from dataflow.executors.results import OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.results import (
+    AsyncResults,
+    OnError,
+    Results,
+    checked_items,
+    checked_mode,
+    with_progress,
+)
 from dataflow.executors.session import Session
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
 from dataflow.expr import options as checks
@@ -288,20 +295,22 @@ class InlineSession(Session):
             yield outcome
             self._check_open()
 
-    async def amap(
+    def amap(
         self,
         items: Iterable[Any] | AsyncIterable[Any],
         *,
         ordered: bool = True,
         on_error: OnError = "raise",
         max_in_flight: int | None = None,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncResults:
         self._check_open()
-        if not isinstance(items, AsyncIterable):
-            for outcome in self.map(items, on_error=on_error, max_in_flight=max_in_flight, progress=False):
-                yield outcome
-            return
         job = self._job(on_error, max_in_flight)
+        if isinstance(items, AsyncIterable):
+            return AsyncResults(self._awaiting(job, items))
+        return AsyncResults(_asynchronous(self._while_open(job.run(checked_items(items)))))
+
+    async def _awaiting(self, job: _Job, items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+        self._check_open()
         start = 0
         window: list[Any] = []
         broken: Exception | None = None
@@ -336,3 +345,8 @@ class InlineSession(Session):
             "abandoned_threads": self._program.aside.abandoned,
             "steps": {name: stats.report() for name, stats in self._stats.items()},
         }
+
+
+async def _asynchronous(outcomes: Iterator[Any]) -> AsyncGenerator[Any, None]:
+    for outcome in outcomes:
+        yield outcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
 from typing import Any, Literal
 
 from dataflow.errors import DataflowError, OptionError
@@ -27,10 +27,7 @@ class Results(Iterator[Any]):
 
     def __iter__(self) -> Results:
         if self._ended:
-            raise DataflowError(
-                "these results have been consumed already: they are computed as they are taken and not kept; keep them "
-                "with list(...), or call map again"
-            )
+            raise _consumed("list(...), or call map again")
         return self
 
     def __next__(self) -> Any:
@@ -50,6 +47,50 @@ class Results(Iterator[Any]):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class AsyncResults(AsyncIterator[Any]):
+    """The results of a batch job, for asynchronous code.
+
+    Parameters
+    ----------
+    source : asynchronous generator
+        What computes them.
+    """
+
+    def __init__(self, source: AsyncGenerator[Any, None]) -> None:
+        self._source = source
+        self._ended = False
+
+    def __aiter__(self) -> AsyncResults:
+        if self._ended:
+            raise _consumed("a list, or call amap again")
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._source)
+        except BaseException:
+            self._ended = True
+            raise
+
+    async def aclose(self) -> None:
+        """Stop the job; what has not been computed will not be."""
+        self._ended = True
+        await self._source.aclose()
+
+    async def __aenter__(self) -> AsyncResults:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+def _consumed(instead: str) -> DataflowError:
+    return DataflowError(
+        f"these results have been consumed already: they are computed as they are taken and not kept; keep them with "
+        f"{instead}"
+    )
 
 
 def checked_mode(on_error: str) -> OnError:

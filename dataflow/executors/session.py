@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
 from dataflow.errors import SessionClosed
-from dataflow.executors.results import OnError, Results
+from dataflow.executors.results import AsyncResults, OnError, Results
 from dataflow.executors.stats import SessionReport
 from dataflow.plan import Plan
 
@@ -75,8 +75,8 @@ class Session(abc.ABC):
         ordered: bool = True,
         on_error: OnError = "raise",
         max_in_flight: int | None = None,
-    ) -> AsyncIterator[Any]:
-        """Run many items from asynchronous code; `items` may be asynchronous too."""
+    ) -> AsyncResults:
+        """Run many items from asynchronous code, lazily; `items` may be asynchronous too."""
 
     @abc.abstractmethod
     def stats(self) -> SessionReport:
