@@ -229,10 +229,11 @@ class BatchCall:
 
         Notes
         -----
-        One bad item among n costs at most 2·log2(n) further calls: each level of halving calls its two halves. A batch
-        that ran out of memory is halved likewise, and its half's size is remembered as the most to be tried. A batch
-        that was miscounted though none of its items is when it is alone fails whole: a stage that makes one result of a
-        batch would otherwise pass for one that makes one of each item.
+        One bad item among n costs at most 2·log2(n) further calls: each level of halving calls its two halves, and not
+        the second one where the first was fine, which must then hold what is bad. A batch that ran out of memory is
+        halved likewise, its half's size is remembered as the most to be tried, and what is larger is not called. A
+        batch that was miscounted though none of its items is when it is alone fails whole: a stage that makes one
+        result of a batch would otherwise pass for one that makes one of each item.
         """
         whole = dict.fromkeys(range(len(items)), first)
         results: list[Any] = [None] * len(items)
@@ -257,12 +258,18 @@ class BatchCall:
             if isinstance(error, BatchSizeError):
                 miscounted.append((start, stop, error))
             middle = (start + stop) // 2
+            held = not out_of_memory(error)  # that is the size's doing, and no item's
             for low, high in ((start, middle), (middle, stop)):
+                known = high - low > self.ceiling or (low == middle and held)
+                if known and high - low > 1:
+                    stack.append((low, high, error))
+                    continue
                 go_on()
                 made, failed = outcome(self.many, items[low:high])
                 if made is not None:
                     results[low:high] = made
                 elif failed is not None:
+                    held = False
                     self.learn(failed, high - low)
                     stack.append((low, high, failed))
         if len(errors) == len(items) and all(isinstance(error, BatchSizeError) for error in (first, *errors.values())):
