@@ -3,7 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Read when numpy, torch and matplotlib are first imported, so set before any test module imports them. The tests run
 # in two processes on what may be two cores: a thread pool in each of these libraries only gets in the way.
@@ -11,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import pytest
+from executors import EXECUTORS, JOBS, RUNS, Kind
 from hypothesis import settings
 
 # Time is no property of the code under test, so no profile has a deadline. `ci`, Hypothesis' own, draws the same
@@ -39,3 +41,27 @@ def no_thread_outlives_its_test() -> Iterator[None]:
 def is_ours(thread: threading.Thread) -> bool:
     """Tell our threads, and those a test started, from the daemons that libraries keep (tqdm's monitor is one)."""
     return not thread.daemon or thread.name.startswith("dataflow")
+
+
+# ------------------------------------------------------------------ every executor, in every way
+
+
+@pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())
+def executor(request: pytest.FixtureRequest) -> Kind:
+    """Each kind of executor in turn; calling it makes one."""
+    kind: Kind = request.param
+    return kind
+
+
+@pytest.fixture(params=RUNS.values(), ids=RUNS.keys())
+def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """``run(flow, item, **options)``: the result of one item, in every way that there is to run one."""
+    kind, way = request.param
+    return lambda flow, item, **options: way(kind(**options), flow, item)
+
+
+@pytest.fixture(params=JOBS.values(), ids=JOBS.keys())
+def job(request: pytest.FixtureRequest, executor: Kind) -> Callable[..., Any]:
+    """``job(flow, items, on_error="raise", **options)``: the outcomes of many items, in every way to run them."""
+    way = request.param
+    return lambda flow, items, on_error="raise", **options: way(executor(**options), flow, items, on_error)
