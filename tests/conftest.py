@@ -15,12 +15,13 @@ import pytest
 from executors import EXECUTORS, JOBS, RUNS, Kind
 from hypothesis import settings
 
-# Time is no property of the code under test, so no profile has a deadline. `ci`, Hypothesis' own, draws the same
-# examples every time: a change is not failed by what another day's random numbers would have found. `dev` looks
-# further, and `--hypothesis-profile=thorough` much further.
-settings.register_profile("dev", deadline=None)
-settings.register_profile("thorough", deadline=None, max_examples=2000)
-settings.load_profile("ci" if "CI" in os.environ else "dev")
+from dataflow.testing.profiles import register_profiles
+
+# `ci` draws the same examples every time: a change is not failed by what another day's random numbers would have found.
+# `--hypothesis-profile=expensive` looks much further, `fast` a little.
+register_profiles()
+settings.register_profile("ci", settings.get_profile("balanced"), derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if "CI" in os.environ else "balanced")
 
 GRACE = 5.0  # seconds that a thread already told to end may take to do so on a busy machine
 

@@ -1,13 +1,12 @@
 """Random flows on the real thing against the oracle: one by one, as a batch job, with any passes and batch sizes."""
 
-import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dataflow as df
@@ -15,12 +14,11 @@ from dataflow.expr.nodes import Race
 from dataflow.expr.stage import Stage
 from dataflow.expr.walk import postorder
 from dataflow.testing import Outcome, flows, outcome_of, outcomes, pool, reference
+from dataflow.testing.rebuild import rebuilt, with_options
 
 PASSES = ("canonicalize", "merge", "drop", "hoist", "fuse", "batch")
 SUBSETS = [subset for size in range(len(PASSES) + 1) for subset in itertools.combinations(PASSES, size)]
 
-# a large flow now and then is the point of these, and what it costs is no health problem
-some = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 items = st.integers(-20, 60)
 jobs = st.lists(items, max_size=12)
 
@@ -42,22 +40,6 @@ def recorded(flow: Any, xs: Sequence[int], executor: Any = "inline", **options: 
     return list(flow.map(xs, executor, on_error="record", progress=False, **options))
 
 
-def rebuilt(flow: Any, change: Callable[[Stage[Any, Any]], Any]) -> Any:
-    """Return a flow with other stages in the places of its stages; what was shared stays shared."""
-    done: dict[int, Any] = {}
-    for node in postorder(flow):
-        if isinstance(node, Stage):
-            done[id(node)] = change(node)
-        else:
-            done[id(node)] = node.kind.make(tuple(done[id(child)] for child in node.children), *node.spec())
-    return done[id(flow)]
-
-
-def with_options(stage: Stage[Any, Any], **options: Any) -> Stage[Any, Any]:
-    changed = dataclasses.replace(stage.options, **options)
-    return Stage(stage.fn, changed, constructed=stage.constructed, args=stage.args, kwargs=stage.kwargs)
-
-
 def with_batch(flow: Any, size: int) -> Any:
     """Return a flow whose batched stages all take batches of another size."""
     return rebuilt(flow, lambda stage: stage if stage.options.batch is None else with_options(stage, batch=size))
@@ -66,40 +48,34 @@ def with_batch(flow: Any, size: int) -> Any:
 # ------------------------------------------------------------------ random flows
 
 
-@some
 @given(flows(), items)
 def test_one_item(flow: Any, x: int) -> None:
     assert outcome_of(lambda: flow(x)) in outcomes(flow, x)
     assert outcome_of(lambda: flow(x)) in outcomes(flow, x), "a second call, which goes another way"
 
 
-@some
 @given(flows(), jobs)
 def test_a_job(flow: Any, xs: list[int]) -> None:
     judge(flow, xs, recorded(flow, xs))
 
 
-@some
 @given(flows(), jobs, st.sets(st.sampled_from(PASSES)), st.integers(1, 9))
 def test_any_passes_and_any_window(flow: Any, xs: list[int], passes: set[str], window: int) -> None:
     chosen = df.Inline(passes=[name for name in PASSES if name in passes])
     judge(flow, xs, recorded(flow, xs, chosen, max_in_flight=window))
 
 
-@some
 @given(flows(), jobs, st.permutations(PASSES))
 def test_passes_in_any_order(flow: Any, xs: list[int], passes: list[str]) -> None:
     judge(flow, xs, recorded(flow, xs, df.Inline(passes=passes)))
 
 
-@some
 @given(flows(), jobs, st.sampled_from([1, 2, 3, 5, 64]))
 def test_any_batch_size(flow: Any, xs: list[int], size: int) -> None:
     other = with_batch(flow, size)
     judge(flow, xs, recorded(other, xs))
 
 
-@some
 @given(flows(), jobs)
 def test_one_placement_for_all(flow: Any, xs: list[int]) -> None:
     """Batched stages of a GPU that share a placement share their batches."""
@@ -110,7 +86,6 @@ def test_one_placement_for_all(flow: Any, xs: list[int]) -> None:
     judge(flow, xs, recorded(other, xs))
 
 
-@some
 @given(flows(), jobs)
 def test_an_error_that_is_raised_ends_the_job(flow: Any, xs: list[int]) -> None:
     """What came before the first failing item is delivered; then its error is raised."""
@@ -125,7 +100,6 @@ def test_an_error_that_is_raised_ends_the_job(flow: Any, xs: list[int]) -> None:
         next(results)
 
 
-@some
 @given(flows(), jobs)
 def test_failed_items_are_skipped(flow: Any, xs: list[int]) -> None:
     certain = [outcomes(flow, x) for x in xs]
@@ -134,7 +108,6 @@ def test_failed_items_are_skipped(flow: Any, xs: list[int]) -> None:
         assert list(flow.map(xs, "inline", on_error="skip", progress=False)) == expected
 
 
-@some
 @given(flows(), jobs)
 def test_a_session(flow: Any, xs: list[int]) -> None:
     with flow.open("inline") as session:
@@ -144,7 +117,6 @@ def test_a_session(flow: Any, xs: list[int]) -> None:
         judge(flow, xs, session.map(xs, on_error="record", progress=False))
 
 
-@some
 @given(flows(max_depth=2), items)
 def test_impure_stages_run_as_they_are_written(flow: Any, x: int) -> None:
     """Never merged, never reordered, never run twice: the calls are those of the oracle, in its order."""

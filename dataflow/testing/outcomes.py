@@ -12,9 +12,13 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from dataflow.errors import DeadlineExceeded
 from dataflow.expr.flow import Flow
 from dataflow.expr.nodes import Chain, Combine, Each, Fallback, Fanout, Named, Race, Retry, Switch, Timeout
+from dataflow.expr.stage import Stage
 from dataflow.testing.reference import Reading, bare, choose, gather, spread
+
+Same = Callable[[Any, Any], bool]
 
 
 class Outcome(NamedTuple):
@@ -30,6 +34,46 @@ class Outcome(NamedTuple):
 
     value: Any
     error: type[Exception] | None = None
+
+    def matches(self, other: Outcome, same: Same | None = None) -> bool:
+        """Return whether this is the other outcome: the same error type, or by `same` the same value.
+
+        Parameters
+        ----------
+        other : Outcome
+            What to compare with.
+        same : callable, optional
+            Says whether two values are the same; `same_value` by default.
+        """
+        if self.error is not None or other.error is not None:
+            return self.error is other.error
+        return (same or same_value)(self.value, other.value)
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Return whether two results are the same: equal and of one type; arrays by what they hold, NaN being itself.
+
+    Examples
+    --------
+    >>> same_value([1, float("nan")], [1, float("nan")]), same_value(1, True), same_value(1, 1.0)
+    (True, False, False)
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same_value(one[key], other[key]) for key in one)
+    if hasattr(one, "dtype") and hasattr(one, "shape"):
+        return bool(
+            one.shape == other.shape and one.dtype == other.dtype and repr(one.tolist()) == repr(other.tolist())
+        )
+    try:
+        return bool(one == other) or bool(one != one and other != other)
+    except Exception:  # what has no truth is told apart by how it shows
+        return repr(one) == repr(other)
 
 
 def outcome_of(run: Callable[[], Any]) -> Outcome:
@@ -48,15 +92,18 @@ def outcome_of(run: Callable[[], Any]) -> Outcome:
         return Outcome(None, type(error))
 
 
-def outcomes(flow: Flow[Any, Any], item: Any) -> list[Outcome]:
+def outcomes(flow: Flow[Any, Any], item: Any, *, timely: bool = True) -> list[Outcome]:
     """Return every outcome that the meaning of `flow` allows for `item`.
 
     Parameters
     ----------
     flow : Flow
-        Its stages are deterministic; time is left out, as in `reference`.
+        Its stages are deterministic.
     item : object
         The item.
+    timely : bool
+        Whether everything is done in time, as in `reference`. Otherwise any timeout may pass, and a quorum with
+        ``within`` may go without any of the branches that it can do without.
 
     Returns
     -------
@@ -72,12 +119,13 @@ def outcomes(flow: Flow[Any, Any], item: Any) -> list[Outcome]:
     >>> [outcome.error.__name__ for outcome in outcomes(df.stage(int) | len, None)]
     ['TypeError']
     """
-    return _Outcomes(Reading()).of(flow, item)
+    return _Outcomes(Reading(), timely).of(flow, item)
 
 
 class _Outcomes:
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, timely: bool) -> None:
         self._reading = reading
+        self._timely = timely
 
     def of(self, flow: Flow[Any, Any], x: Any) -> list[Outcome]:
         match flow:
@@ -97,9 +145,22 @@ class _Outcomes:
                 handed = [outcome for outcome in found if outcome.error and issubclass(outcome.error, flow.on)]
                 kept = [outcome for outcome in found if outcome not in handed]
                 return _distinct(kept + self.of(flow.handler, x) if handed else kept)
+            case Timeout() if not self._timely:
+                return _distinct([*self.of(flow.body, x), Outcome(None, DeadlineExceeded)])
             case Retry() | Timeout() | Named():
                 return self.of(flow.body, x)
+            case Stage():
+                return self._stage(flow, x)
         return [outcome_of(lambda: self._reading.run(flow, x))]
+
+    def _stage(self, stage: Stage[Any, Any], x: Any) -> list[Outcome]:
+        """Return what a stage gives, and, where any call of it may fail (see `Fault`), that it does."""
+        made = outcome_of(lambda: self._reading.callable(stage))
+        may_raise = getattr(made.value, "may_raise", None)
+        if may_raise is None:
+            return [outcome_of(lambda: self._reading.stage(stage, x))]
+        sound = outcome_of(lambda: self._reading.stage(stage, x, made.value.fn))
+        return _distinct([sound, Outcome(None, may_raise)])
 
     def _chain(self, flow: Chain[Any, Any], x: Any) -> list[Outcome]:
         found = [Outcome(x)]
@@ -123,16 +184,23 @@ class _Outcomes:
         return _distinct(outcome for body in found for outcome in body if lost or not outcome.error)
 
     def _quorum(self, fan: Fanout[Any, Any], combine: Combine[Any, Any], x: Any) -> list[Outcome]:
+        least = combine.quorum or len(fan.children)
         found: list[Outcome] = []
         for ends in itertools.product(*(self.of(part, x) for part in fan.children)):
-            kept = [index for index, end in enumerate(ends) if not end.error]
-            if combine.quorum is not None and len(kept) < combine.quorum:
+            won = [index for index, end in enumerate(ends) if not end.error]
+            if len(won) < least:
                 found += [end for end in ends if end.error]
-            else:
-                names = None if fan.names is None else tuple(fan.names[index] for index in kept)
-                parts = gather(names, [ends[index].value for index in kept])
-                found.append(outcome_of(functools.partial(spread, combine, parts)))
+            fewest = len(won) if self._timely or combine.within is None else least
+            for size in range(max(fewest, least), len(won) + 1):
+                found += [self._gathered(fan, combine, ends, kept) for kept in itertools.combinations(won, size)]
         return _distinct(found)
+
+    def _gathered(
+        self, fan: Fanout[Any, Any], combine: Combine[Any, Any], ends: Sequence[Outcome], kept: Sequence[int]
+    ) -> Outcome:
+        names = None if fan.names is None else tuple(fan.names[index] for index in kept)
+        parts = gather(names, [ends[index].value for index in kept])
+        return outcome_of(lambda: spread(combine, parts))
 
 
 def _then(found: Iterable[Outcome], go_on: Callable[[Any], list[Outcome]]) -> list[Outcome]:

@@ -5,7 +5,7 @@ Some fail on some inputs, with errors of several kinds; a batched one fails alik
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Callable
 
 
@@ -105,10 +105,16 @@ def pair_and_one(pair: tuple[int, ...], other: int) -> int:
     return pair[0] - pair[1] + 2 * other
 
 
+@dataclasses.dataclass(frozen=True)
+class Modulo:
+    """A key function; those of one `n` are equal, and they fail on what divides by 7."""
+
+    n: int
+
+    def __call__(self, x: int) -> int:
+        return not_seventh(x) % self.n
+
+
 def modulo(n: int) -> Callable[[int], int]:
-    """Return a key function; those of one `n` are equal, and they fail on what divides by 7."""
-    return functools.partial(_modulo, n)
-
-
-def _modulo(n: int, x: int) -> int:
-    return not_seventh(x) % n
+    """Return the key function of `n`."""
+    return Modulo(n)

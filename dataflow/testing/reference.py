@@ -6,8 +6,9 @@ runs everything one after another. What an executor gives must be what it gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
-from typing import Any, TypeVar
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from typing import Any, Literal, TypeVar
 
 from dataflow.errors import BatchSizeError, RoutingError
 from dataflow.expr.flow import Flow
@@ -59,11 +60,74 @@ def reference(flow: Flow[A, B], item: A) -> B:
     return result
 
 
+@dataclasses.dataclass(frozen=True, eq=False)  # items are users' data, never compared
+class Failed:
+    """What `reference_map` gives in the place of an item that failed, under ``on_error="record"``.
+
+    Parameters
+    ----------
+    index : int
+        The item's number, from 0.
+    item : object
+        The item.
+    stage : str, optional
+        The name of the stage that failed; None where it was no stage, but a combine or a switch, say.
+    error : Exception
+        What it raised.
+    """
+
+    index: int
+    item: Any
+    stage: str | None
+    error: Exception
+
+
+def reference_map(
+    flow: Flow[A, B], items: Iterable[A], *, on_error: Literal["raise", "record", "skip"] = "raise"
+) -> Iterator[Any]:
+    """Yield what a flow means for many items: what ``flow.map(items)`` must give, on any executor.
+
+    Parameters
+    ----------
+    flow : Flow
+        What to read, as in `reference`.
+    items : iterable
+        May be infinite; each is read when its result is taken. One that raises does so after what came before it.
+    on_error : {"raise", "record", "skip"}
+        What a failed item does: end the job with its error, give a `Failed` in its place, or be left out.
+
+    Yields
+    ------
+    object
+        The outcomes, in the order of the items.
+
+    Examples
+    --------
+    >>> import dataflow as df
+    >>> list(reference_map(df.stage(int), ["1", "x", "3"], on_error="skip"))
+    [1, 3]
+    """
+    if on_error not in ("raise", "record", "skip"):
+        raise ValueError(f"on_error is 'raise', 'record' or 'skip', not {on_error!r}")
+    reading = Reading()
+    for index, item in enumerate(items):
+        try:
+            result = reading.run(flow, item)
+        except Exception as error:
+            if on_error == "raise":
+                raise
+            if on_error == "record":
+                yield Failed(index, item, reading.blamed(error), error)
+        else:
+            yield result
+
+
 class Reading:
     """One reading of a flow: each class stage is constructed once in it, equal pure ones together."""
 
     def __init__(self) -> None:
         self._instances: dict[Flow[Any, Any] | int, Callable[[Any], Any]] = {}
+        self._failed: tuple[Exception, Stage[Any, Any]] | None = None
 
     def run(self, flow: Flow[Any, Any], x: Any) -> Any:
         """Return ``flow(x)``."""
@@ -95,12 +159,20 @@ class Reading:
                 return self.run(flow.body, x)
         raise NotImplementedError(f"no meaning for {type(flow).__name__}")
 
-    def stage(self, stage: Stage[Any, Any], x: Any) -> Any:
-        """Return what a stage gives for one item; a batched one gets a batch of this item alone."""
-        fn = self._callable(stage)
-        return call(fn, x) if stage.options.batch is None else only(stage, call(fn, [x]))
+    def stage(self, stage: Stage[Any, Any], x: Any, fn: Callable[[Any], Any] | None = None) -> Any:
+        """Return what a stage, or `fn` in its place, gives for one item; a batched one gets a batch of it alone."""
+        try:
+            fn = fn or self.callable(stage)
+            return call(fn, x) if stage.options.batch is None else only(stage, call(fn, [x]))
+        except Exception as error:
+            self._failed = error, stage
+            raise
 
-    def _callable(self, stage: Stage[Any, Any]) -> Callable[[Any], Any]:
+    def blamed(self, error: Exception) -> str | None:
+        """Return the name of the stage that raised this error last."""
+        return self._failed[1].name if self._failed is not None and self._failed[0] is error else None
+
+    def callable(self, stage: Stage[Any, Any]) -> Callable[[Any], Any]:
         if not stage.constructed:
             return stage.fn
         key = stage if stage.options.pure else id(stage)
