@@ -689,7 +689,7 @@ def test_a_key_that_no_case_has_is_a_routing_error_with_the_key_and_the_cases(ru
         with pytest.raises(df.RoutingError) as caught:
             run(flow, key)
         text = str(caught.value)
-        assert f"(a {type(key).__name__})" in text
+        assert type(key).__name__ in text
         assert "1, 'a', None" in text
         assert __file__ in text
         assert isinstance(caught.value, LookupError)
