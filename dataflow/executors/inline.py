@@ -24,7 +24,7 @@ from dataflow.executors.results import (
     checked_mode,
     with_progress,
 )
-from dataflow.executors.session import Session
+from dataflow.executors.session import Session, checked_deadline
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
@@ -240,10 +240,12 @@ class InlineSession(Session):
 
     def run(self, item: Any, deadline: float | None = None) -> Any:
         self._check_open()
-        if deadline is None:
+        return self._run(item, checked_deadline("run", deadline))
+
+    def _run(self, item: Any, seconds: float | None) -> Any:
+        if seconds is None:
             results, faults = self._columns.run([item])
         else:
-            seconds = checks.duration("run", "deadline", deadline, zero=True)
             task = policies.within(seconds, functools.partial(self._columns.run, [item]), self._program.aside)
             if task.left:
                 self._whole.count(1, 1, 0.0)
@@ -259,9 +261,10 @@ class InlineSession(Session):
 
     def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:
         self._check_open()
+        seconds = checked_deadline("submit", deadline)
         future: Future[Any] = Future()
         try:
-            future.set_result(self.run(item, deadline))
+            future.set_result(self._run(item, seconds))
         except Exception as error:
             future.set_exception(error)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from dataflow.errors import SessionClosed
 from dataflow.executors.results import AsyncResults, OnError, Results
 from dataflow.executors.stats import SessionReport
+from dataflow.expr import options as checks
 from dataflow.plan import Plan
 
 
@@ -103,3 +104,8 @@ class Session(abc.ABC):
             self.close()
         else:
             self.cancel()
+
+
+def checked_deadline(where: str, deadline: float | None) -> float | None:
+    """Return the deadline that a method was given, in seconds, if it can be one."""
+    return None if deadline is None else checks.duration(where, "deadline", deadline, zero=True)
