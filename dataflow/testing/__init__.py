@@ -10,18 +10,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.clock import Gate, VirtualClock
+from dataflow.testing.leaks import assert_no_leaks
 from dataflow.testing.outcomes import Outcome, outcome_of, outcomes
 from dataflow.testing.reference import Failed, reference, reference_map
 from dataflow.testing.source import to_python
 
 if TYPE_CHECKING:
     from dataflow.testing import laws
+    from dataflow.testing.conformance import ExecutorConformance
     from dataflow.testing.equivalence import assert_equivalent
     from dataflow.testing.faulty import Fault, Injected
     from dataflow.testing.profiles import load_profile
     from dataflow.testing.strategies import faults, flows, inputs_for, stages
 
 __all__ = [
+    "ExecutorConformance",
     "Failed",
     "Fault",
     "Gate",
@@ -29,6 +32,7 @@ __all__ = [
     "Outcome",
     "VirtualClock",
     "assert_equivalent",
+    "assert_no_leaks",
     "faults",
     "flows",
     "inputs_for",
@@ -43,6 +47,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "ExecutorConformance": "conformance",
     "Fault": "faulty",
     "Injected": "faulty",
     "assert_equivalent": "equivalence",

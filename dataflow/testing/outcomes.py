@@ -90,6 +90,8 @@ def outcome_of(run: Callable[[], Any]) -> Outcome:
         return Outcome(run())
     except Exception as error:
         return Outcome(None, type(error))
+    finally:
+        del run  # it may hold the error, whose frames lead to this one
 
 
 def outcomes(flow: Flow[Any, Any], item: Any, *, timely: bool = True) -> list[Outcome]:
