@@ -251,7 +251,8 @@ class _Module:
         if not isinstance(leaf, torch.Tensor):
             raise self._unsplittable(leaf)
         if leaf.ndim == 0 or leaf.size(0) != batch.items:
-            returned = f"{leaf.size(0)} results" if leaf.ndim else "one result for all"
+            rows = leaf.size(0) if leaf.ndim else None
+            returned = "one result for all" if rows is None else f"{rows} result{'s' if rows != 1 else ''}"
             raise BatchSizeError(
                 f"stage {self._name!r} was given {batch.items} item{'s' if batch.items != 1 else ''} and returned "
                 f"{returned}, in a tensor of shape {tuple(leaf.shape)}: the first dimension is the batch"
@@ -336,6 +337,7 @@ def _stacked(items: list[Any]) -> Any:
     except AttributeError:  # not all are arrays, scalars or tensors
         return _stacked_others(items)
     if len(dtypes) > 1:
+        _check_kinds(items)
         raise _different("dtype", items, lambda item: str(item.dtype))
     try:
         if not isinstance(items[0], torch.Tensor):
@@ -356,8 +358,7 @@ def _from_arrays(items: list[Any]) -> torch.Tensor:
 
 
 def _stacked_others(items: list[Any]) -> Any:
-    if len({_kind(item) for item in items}) > 1:
-        raise _different("kind", items, _kind)
+    _check_kinds(items)
     first = items[0]
     if isinstance(first, tuple):
         return tuple(_part(list(column)) for column in zip(*items, strict=True))
@@ -369,6 +370,11 @@ def _stacked_others(items: list[Any]) -> Any:
 def _part(column: list[Any]) -> Any:
     """Return the collated parts of tuples or dicts; a part may be None in all of them."""
     return None if all(item is None for item in column) else _stacked(column)
+
+
+def _check_kinds(items: list[Any]) -> None:
+    if len({_kind(item) for item in items}) > 1:
+        raise _different("kind", items, _kind)
 
 
 def _kind(item: Any) -> str:

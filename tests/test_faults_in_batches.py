@@ -158,16 +158,19 @@ WRONG: dict[str, Callable[[list[Any]], Any]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_results_of_the_wrong_number_name_the_stage_and_both_numbers(job: Run, wrong: Callable[[Any], Any]) -> None:
+def test_results_of_the_wrong_number_name_the_stage_and_both_numbers(job: Run, executor: Kind, wrong: Any) -> None:
     outcomes = job(df.stage(wrong, batch=4, name="the wrong one"), range(4), "record")
     assert marks(outcomes) == [df.BatchSizeError] * 4
     for failure in failures(outcomes):
         text = str(failure.error)
         given = int(text.partition("was given ")[2].split()[0])
         made = wrong(list(range(given)))
-        gave = f"{len(made)} results" if isinstance(made, list) else f"a {type(made).__name__}, which is no sequence"
+        gave = f"a {type(made).__name__}, which is no sequence"
+        if isinstance(made, list):
+            gave = f"{len(made)} result{'s' if len(made) != 1 else ''}"
         assert text.startswith(f"stage 'the wrong one' ({__file__}:")
         assert f"returned {gave}: a batched stage returns" in text
+        assert given == 4 or not executor.in_turn, "the numbers of the whole batch say it best"
 
 
 def test_one_item_with_results_of_the_wrong_number(run: Run) -> None:
@@ -175,6 +178,13 @@ def test_one_item_with_results_of_the_wrong_number(run: Run) -> None:
         run(df.stage(lambda xs: [*xs, 0], batch=4, name="w"), 1)
     with pytest.raises(ValueError, match="returned 0 results"):
         run(df.stage(lambda xs: [], batch=4), 1)
+
+
+def test_a_stage_that_makes_one_result_of_a_batch_fails_though_single_items_would_pass(executor: Kind) -> None:
+    outcomes = list(df.stage(lambda xs: [sum(xs)], batch=4).map(range(8), executor(), on_error="record"))
+    if executor.in_turn:  # elsewhere a batch may be one item, which nothing can tell from a right one
+        assert marks(outcomes) == [df.BatchSizeError] * 8
+        assert all("was given 4 items and returned 1 result:" in str(failure.error) for failure in failures(outcomes))
 
 
 def test_an_item_that_is_left_out_fails_alone(job: Run) -> None:

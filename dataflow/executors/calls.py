@@ -175,7 +175,9 @@ def checked_results(stage: Stage[Any, Any], given: int, results: Any) -> list[An
         if len(made) == given:
             return made
         size = len(made)  # what it says of its length is not what it gives
-    gave = f"a {type(results).__name__}, which is no sequence" if size is None else f"{size} results"
+    gave = f"{size} result{'s' if size != 1 else ''}"
+    if size is None:
+        gave = f"a {type(results).__name__}, which is no sequence"
     raise BatchSizeError(
         f"stage {stage.name!r} ({stage.origin}) was given {given} item{'s' if given != 1 else ''} and returned {gave}: "
         "a batched stage returns a sequence with one result for each item, in order"
