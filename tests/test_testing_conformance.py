@@ -5,7 +5,20 @@ from typing import Any, ClassVar
 import pytest
 
 import dataflow as df
-from dataflow.testing import ExecutorConformance
+from dataflow.testing import ExecutorConformance, Simulated
+
+
+class TestSimulated(ExecutorConformance):
+    differs: ClassVar = {
+        "beside": "what goes on at once does so in virtual time: stages are called one after the other",
+        "blocks": "everything runs in one thread, so a stage that really blocks stops the world",
+        "by itself": "virtual time goes on only while somebody waits for a result",
+        "reads aside": "the calling thread reads the source when a result is asked for",
+    }
+
+    @pytest.fixture(params=[0, 1, 2])
+    def executor(self, request: Any) -> Any:
+        return Simulated(seed=request.param)
 
 
 class TestInline(ExecutorConformance):
@@ -66,8 +79,6 @@ class Inline(TestInline):
 def test_what_is_wrong_with_outcomes_is_found(wrong: type[Careless]) -> None:
     with pytest.raises(AssertionError):
         Inline().test_one_outcome_an_item_in_order(wrong(), "batches")
-    with pytest.raises(AssertionError):
-        Inline().test_random_flows(wrong())
 
 
 def test_reading_too_far_ahead_is_found() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 from dataflow.errors import OptionError
 from dataflow.executors.faults import Failure
 from dataflow.executors.inline import Inline
+from dataflow.executors.protocol import Executor
 from dataflow.executors.session import Session
 from dataflow.expr.origin import caller
 
-__all__ = ["Failure", "Inline", "Session", "resolve"]
+__all__ = ["Executor", "Failure", "Inline", "Session", "resolve"]
 
 DEFAULT = "inline"
 """The executor that runs a flow unless another is named."""
@@ -18,7 +19,7 @@ DEFAULT = "inline"
 _BY_NAME = {"inline": Inline}
 
 
-def resolve(executor: Any = None) -> Inline:
+def resolve(executor: Any = None) -> Executor:
     """Return the executor that a user named.
 
     Parameters
@@ -40,7 +41,7 @@ def resolve(executor: Any = None) -> Inline:
         executor = DEFAULT
     if isinstance(executor, str) and executor in _BY_NAME:
         return _BY_NAME[executor]()
-    if isinstance(executor, Inline):
+    if isinstance(executor, Executor):
         return executor
     raise OptionError(
         f"there is no executor {executor!r} in this version ({caller()}): there are "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dataflow.testing.equivalence import assert_equivalent
     from dataflow.testing.faulty import Fault, Injected
     from dataflow.testing.profiles import load_profile
+    from dataflow.testing.simulated import Simulated
     from dataflow.testing.strategies import faults, flows, inputs_for, stages
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Gate",
     "Injected",
     "Outcome",
+    "Simulated",
     "VirtualClock",
     "assert_equivalent",
     "assert_no_leaks",
@@ -50,6 +52,7 @@ _LATER = {
     "ExecutorConformance": "conformance",
     "Fault": "faulty",
     "Injected": "faulty",
+    "Simulated": "simulated",
     "assert_equivalent": "equivalence",
     "faults": "strategies",
     "flows": "strategies",

@@ -63,6 +63,12 @@ class VirtualClock:
             self._now += seconds
             self._changed.notify_all()
 
+    def set(self, moment: float) -> None:
+        """Put the clock to a moment, maybe an earlier one: for what keeps a time of its own and shows it here."""
+        with self._changed:
+            self._now = moment
+            self._changed.notify_all()
+
     def sleep(self, seconds: float) -> None:
         """Return once the clock has been moved that far: by this call itself, unless the clock is frozen."""
         with self._changed:

@@ -15,6 +15,8 @@ CAPABILITIES: Mapping[str, str] = {
     "clock": "time is injected: it has a parameter `clock`",
     "beside": "several items are under way beside one another",
     "unordered": "ordered=False gives results as they are done",
+    "blocks": "a stage that blocks can be given up when its time has passed",
+    "by itself": "what was accepted goes on while nobody waits for it",
     "accepts": "submit returns before the item is done",
     "refuses": "a session that has as many items waiting as it may hold says QueueFull; it has a parameter `max_queue`",
     "reads aside": "the source of a job is not read by who takes its results, so that one that blocks can be left",

@@ -84,16 +84,19 @@ class Jobs(Declared):
         if self.lacks("unordered"):
             assert found == wanted, "it has been declared to keep the order, and does not"
 
-    def test_what_is_done_overtakes_what_is_not(self, executor: Any) -> None:
+    def test_what_is_done_overtakes_what_is_not(self, timed: Any, clock: VirtualClock) -> None:
         self.must_share()
-        if self.lacks("unordered"):
-            return  # see `test_not_ordered`
         with Gate() as gate:
-            flow: Any = stage(lambda x: gate(x) if x == 0 else x)
-            results = flow.map([0, 1, 2], executor, ordered=False, progress=False)
-            assert {next(results), next(results)} == {1, 2}
+            if self.lacks("blocks") or self.lacks("unordered"):
+                gate.open()
+            flow = stage(stages.slow_three(clock, gate))
+            results = flow.map([3, 1, 2], timed, ordered=False, progress=False)
+            if self.lacks("unordered"):
+                assert [next(results), next(results)] == [3, 1]
+            else:
+                assert {next(results), next(results)} == {1, 2}
             gate.open()
-            assert list(results) == [0]
+            assert list(results) == ([2] if self.lacks("unordered") else [3])
 
     def test_items_run_beside_one_another(self, executor: Any) -> None:
         self.must_share()
@@ -176,7 +179,7 @@ class Jobs(Declared):
 
     def test_batches_are_full_but_the_last(self, executor: Any) -> None:
         flow = stage(stages.batch_sizes, batch=4)
-        assert list(flow.map(range(10), executor, progress=False)) == [4] * 8 + [2] * 2
+        assert sorted(flow.map(range(10), executor, progress=False)) == [2] * 2 + [4] * 8
 
     def test_elements_of_several_items_share_batches(self, executor: Any) -> None:
         flow = each(stage(stages.batch_sizes, batch=6))
@@ -308,6 +311,8 @@ class Jobs(Declared):
     def test_a_timeout_passes_by_the_clock(self, timed: Any, clock: VirtualClock) -> None:
         self.must_share()
         with Gate() as gate:
+            if self.lacks("blocks"):
+                gate.open()
             flow = stage(stages.slow_three(clock, gate)).timeout(50)
             found = list(flow.map([1, 3, 5], timed, on_error="record", progress=False))
         assert [found[0], found[2]] == [1, 5]
