@@ -672,6 +672,38 @@ def test_one_flow_runs_in_many_threads_at_once(executor: Kind) -> None:
         assert results[number] == (expected, expected)
 
 
+def test_a_flow_that_many_threads_are_the_first_to_call_has_one_instance() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            made: list[Any] = []
+
+            @df.stage
+            class Model:
+                def __init__(self, made: list[Any] = made) -> None:
+                    made.append(self)
+
+                def __call__(self, x: int) -> int:
+                    return x
+
+            flow = Model() >> same >> Model().retry(1)
+            barrier = threading.Barrier(4)
+
+            def first(flow: Any = flow, barrier: Any = barrier) -> None:
+                barrier.wait(60)
+                flow(1)
+
+            threads = [threading.Thread(target=first) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(made) == 1
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_a_branch_that_fails_beside_a_slow_one_surfaces_at_once(executor: Kind) -> None:
     """Where branches run beside one another; one after the other, a failed branch has no slow one beside it."""
     with Gate() as gate:

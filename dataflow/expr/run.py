@@ -7,6 +7,7 @@ when a flow is run, so that writing an expression needs nothing but Python.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     from dataflow.plan import Plan
 
 
+_planning = threading.RLock()  # held where several threads may be the first to call a flow: it has but one program
+
+
 def program_of(flow: Flow[Any, Any]) -> Program:
     """Return the flow's own program, made when it is first called and kept with it."""
     if flow._program is None:
         from dataflow.executors import Inline
 
-        object.__setattr__(flow, "_program", Inline().program(flow))
+        with _planning:
+            if flow._program is None:
+                object.__setattr__(flow, "_program", Inline().program(flow))
     program: Program = flow._program
     return program
 
