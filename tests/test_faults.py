@@ -109,6 +109,16 @@ def test_a_failure_names_the_items_index_and_the_stage(job: Run, raised: Told, f
     assert [f"on item {index}" in note for index, note in enumerate(raised.__notes__)] == [True] * 3
 
 
+def test_a_failures_traceback_begins_where_the_users_code_does(job: Run) -> None:
+    for flow in (df.stage(fails), df.stage(Batched(fails), batch=2), df.stage(fails).retry(1)):
+        for failure in job(flow, range(3), "record"):
+            trace = failure.error.__traceback__
+            assert not trace.tb_frame.f_globals["__name__"].startswith("dataflow.executors")
+            while trace.tb_next is not None:
+                trace = trace.tb_next
+            assert trace.tb_frame.f_code is fails.__code__
+
+
 def test_the_note_says_whether_the_stage_was_fused(job: Run) -> None:
     flow = df.stage(same) >> refusing(1) >> abs
     for options, inside in (({}, "fused into step 'same+"), ({"passes": ()}, "not fused")):

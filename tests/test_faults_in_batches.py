@@ -197,6 +197,17 @@ def test_any_sequence_of_the_right_length_will_do(job: Run, sequence: Any) -> No
     assert job(df.stage(lambda xs: sequence(xs), batch=4), range(6)) == list(range(6))
 
 
+def test_a_stage_may_change_the_list_it_is_given(job: Run) -> None:
+    def consuming(items: list[int]) -> list[int]:
+        results = []
+        while items:
+            results.append(refusing(5)(items.pop(0)))
+        return results
+
+    flow = df.stage(consuming, batch=4) | df.stage(Batched(), batch=4)
+    assert marks(job(flow, range(8), "record")) == [Poison if x == 5 else (x, x) for x in range(8)]
+
+
 # ------------------------------------------------------------------ collating, partial batches, order
 
 
