@@ -494,6 +494,19 @@ def test_an_error_that_is_raised_leaves_nothing_behind(run: Run, collector: Call
         assert len(alive) == 0, name
 
 
+def test_a_broken_source_leaves_nothing_behind(job: Run, collector: Callable[[], int]) -> None:
+    flow = df.stage(Batched(), batch=4)
+    assert job(flow, range(3)) == [0, 1, 2], "what is made once is made"
+    collector()
+    source = broken_after(3)
+    alive = weakref.WeakSet([source])
+    try:
+        job(flow, source)
+    except OSError:
+        del source
+    assert len(alive) == 0
+
+
 def test_results_are_taken_once_and_say_so(executor: Kind) -> None:
     flow = df.stage(same)
     results = flow.map(range(3), executor())
