@@ -13,10 +13,10 @@ SPEC := setup.cfg setup.py pyproject.toml
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench bench-quick clean
 
 help:  ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/stamp-test  ## Three models that read digits: an ensemble and a cascade
 	$(BIN)/python examples/digits.py
@@ -34,8 +34,11 @@ format: $(VENV)/stamp-lint  ## Rewrite the code in the house style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/stamp-bench  ## Run the benchmarks; ARGS goes to them
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/stamp-bench  ## Run the benchmarks and write benchmarks.html; ARGS goes to them
+	$(BIN)/python -m benchmarks --json benchmarks.jsonl --html benchmarks.html $(ARGS)
+
+bench-quick: $(VENV)/stamp-bench  ## The same in under two minutes: fewer rounds, wider intervals
+	$(BIN)/python -m benchmarks --quick $(ARGS)
 
 clean:  ## Remove .venv and whatever tools left behind
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -53,5 +56,5 @@ $(VENV)/stamp-lint: $(VENV)/stamp-test
 	touch $@
 
 $(VENV)/stamp-bench: $(VENV)/stamp-test
-	$(PIP_INSTALL) -e '.[bench]'
+	$(PIP_INSTALL) -e '.[peers]'
 	touch $@

@@ -1,0 +1,5 @@
+"""``python -m dataflow``."""
+
+from dataflow.cli import main
+
+raise SystemExit(main())
