@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path
 
-from benchmarks.measure import Goal, Report, as_json, machine, show, versions
 from benchmarks.peers import PEERS
+from dataflow.bench import Findings, Goal, Report, files, html, text
+from dataflow.bench.changes import changes
+from dataflow.bench.machine import VERSIONS, machine, versions
 
-WORKLOADS = ("overhead", "fanout", "switch", "stream", "build", "import_time")
-
-DISTRIBUTIONS = (
-    "dataflow",
-    "networkx",
-    "numpy",
-    "torch",
-    *(peer.distribution for peer in PEERS),
+WORKLOADS = (
+    "overhead",
+    "fanout",
+    "switch",
+    "many",
+    "stream",
+    "overlap",
+    "online",
+    "race",
+    "memory",
+    "reaction",
+    "build",
+    "import_time",
 )
 
+DISTRIBUTIONS = dict.fromkeys((*VERSIONS, *(peer.distribution for peer in PEERS if peer.distribution)))
 
-def measured(workload: str) -> Report:
+
+def measured(workload: str, quick: bool) -> Findings:
     """Run one workload; one that cannot run is a goal that was missed."""
     try:
-        report = import_module(f"benchmarks.{workload}").report()
+        found = import_module(f"benchmarks.{workload}").findings(quick)
     except ImportError as error:
-        return Report((), (Goal(workload, None, 0),), (f"not installed ({error})",))
+        return Findings((), (Goal(workload, None, 0),), (f"not installed ({error})",))
     except Exception:
-        return Report((), (Goal(workload, None, 0),), (traceback.format_exc(),))
-    assert isinstance(report, Report)
-    return report
+        return Findings((), (Goal(workload, None, 0),), (traceback.format_exc(),))
+    assert isinstance(found, Findings)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,33 +53,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="WORKLOAD",
         help=f"which to run, of {', '.join(WORKLOADS)}; all if none is given",
     )
-    parser.add_argument("--json", metavar="FILE", help="write all the numbers there")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and items: wider intervals")
+    parser.add_argument("--json", metavar="FILE", help="write JSON lines there")
+    parser.add_argument("--html", metavar="FILE", help="write a report with plots there")
+    parser.add_argument("--compare", metavar="FILE", help="say what changed since these JSON lines were written")
     options = parser.parse_args(arguments)
     for workload in options.workloads:
         if workload not in WORKLOADS:
             parser.error(f"no workload {workload!r}; there are {', '.join(WORKLOADS)}")
 
     start = time.perf_counter()
-    about, packages = machine(), versions(DISTRIBUTIONS)
-    for name, value in {**about, **packages}.items():
-        print(f"{name:16}{value}")
-
-    reports = {}
+    old = files.read(options.compare) if options.compare else None
+    out = text.console()
+    about = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **machine(), **versions(DISTRIBUTIONS)}
+    report = Report(about, {})
+    text.show_about(report, out)
     for workload in options.workloads or WORKLOADS:
-        reports[workload] = measured(workload)
-        print("\n" + show(workload, reports[workload]), flush=True)
-
-    goals = [goal for report in reports.values() for goal in report.goals]
-    met = sum(goal.met for goal in goals)
-    seconds = time.perf_counter() - start
-    print(f"\n{met} of {len(goals)} goals met, in {seconds:.0f} s")
-    if options.json:
-        numbers = {
-            "machine": about,
-            "versions": packages,
-            "reports": {name: as_json(report) for name, report in reports.items()},
-        }
-        Path(options.json).write_text(json.dumps(numbers, indent=1) + "\n")
+        found = measured(workload, options.quick)
+        report = Report(about, {**report.findings, workload: found})
+        text.show_findings(workload, found, out)
+        if options.json:  # a run that is cut short leaves what it has
+            files.write(report, options.json)
+    if old:
+        text.show_changes(changes(old, report), out)
+    if options.html:
+        html.write(report, options.html, old)
+    met = sum(goal.met for goal in report.goals)
+    out.print(f"\n{met} of {len(report.goals)} goals met, in {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

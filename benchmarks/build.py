@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.measure import Competitor, Goal, Report, Run, Table, Task, compare
 from benchmarks.peers import adapters
+from dataflow.bench import Contestant, Effort, Findings, Goal, Run, Table, Task, compare, ready
 
 Function = Callable[[int], int]
 Built = Callable[[], Any]
@@ -121,10 +121,10 @@ def growth(
     return compare(
         title,
         [
-            Competitor(small, lambda: build, building(few, by_hand, 10 * times)),
-            Competitor(big, lambda: build, building(many, by_hand, times)),
+            Contestant(small, ready(build), building(few, by_hand, 10 * times)),
+            Contestant(big, ready(build), building(many, by_hand, times)),
         ],
-        repeats=repeats,
+        effort=Effort(repeats, repeats, seconds=30),
         passes=1,
     )
 
@@ -135,45 +135,47 @@ def beside(count: int, repeats: int) -> Table:
     return compare(
         f"build and plan a chain of {count:,} stages, beside the peers",
         [
-            Competitor("dataflow", lambda: build_chain, task),
+            Contestant("dataflow", ready(build_chain), task),
             *adapters("builder", 1, task=task),
         ],
-        repeats=repeats,
+        effort=Effort(repeats, repeats, seconds=30),
         passes=1,
     )
 
 
-def report() -> Report:
+def findings(quick: bool = False) -> Findings:
     """Measure."""
+    many = 3 if quick else 7
     chain = growth(
         "build, optimize and plan a chain",
         build_chain,
         chain_by_hand,
         {"1,000 stages": 1_000, "10,000 stages": 10_000},
-        repeats=5,
+        repeats=3 if quick else 5,
     )
     fan_out = growth(
         "build, optimize and plan a fan-out and its combine",
         build_fan_out,
         fan_out_by_hand,
         {"100 branches": 100, "1,000 branches": 1_000},
-        repeats=7,
+        repeats=many,
     )
     diamonds = growth(
         "build, optimize and plan stacked diamonds",
         build_diamonds,
         diamonds_by_hand,
         {"3 diamonds": 1 + 2 * 3, "30 diamonds": 1 + 2 * 30},
-        repeats=7,
+        repeats=many,
         times=5,
     )
-    longest = chain.row("10,000 stages")
-    return Report(
-        (chain, fan_out, diamonds, beside(1_000, repeats=5), beside(4_000, repeats=1)),
+    longest = chain.row("10,000 stages").seconds
+    peers = (beside(1_000, repeats=2 if quick else 5), *(() if quick else (beside(4_000, repeats=1),)))
+    return Findings(
+        (chain, fan_out, diamonds, *peers),
         (
-            Goal("10,000 stages", longest.seconds, 1.0, unit=" s"),
-            Goal("10,000 stages over 1,000", longest.ratio, GROWTH),
-            Goal("1,000 branches over 100", fan_out.row("1,000 branches").ratio, GROWTH),
-            Goal("30 diamonds over 3", diamonds.row("30 diamonds").ratio, GROWTH),
+            Goal("10,000 stages", longest and longest.middle, 1.0, unit=" s"),
+            Goal("10,000 stages over 1,000", chain.slowness("10,000 stages"), GROWTH),
+            Goal("1,000 branches over 100", fan_out.slowness("1,000 branches"), GROWTH),
+            Goal("30 diamonds over 3", diamonds.slowness("30 diamonds"), GROWTH),
         ),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.measure import Competitor, Goal, Report, Run, Task, compare
+from benchmarks import effort
 from benchmarks.peers import adapters
+from dataflow.bench import Contestant, Findings, Goal, Run, Task, compare, ready
 
 
 def f(x: int) -> int:
@@ -34,17 +35,18 @@ def ours() -> Run:
     return (df.stage(f) | g | h) >> df.combine(join)
 
 
-def report() -> Report:
+def findings(quick: bool = False) -> Findings:
     """Measure."""
     items = tuple(range(100))
     task = Task(items=lambda: items, right=lambda x, y: bool(y == hand(x)))
     table = compare(
         "one item through a fan-out of 3 and a combine",
         [
-            Competitor("hand-written", lambda: hand, task),
-            Competitor("dataflow", ours, task),
+            Contestant("hand-written", ready(hand), task),
+            Contestant("dataflow", ours, task),
             *adapters("fan_out", (f, g, h), join, task=task),
         ],
+        effort=effort(quick),
     )
-    ratio = table.row("dataflow").ratio
-    return Report((table,), (Goal("overhead of a fan-out of 3", ratio, 1.5),))
+    ratio = table.slowness("dataflow")
+    return Findings((table,), (Goal("overhead of a fan-out of 3", ratio, 1.5),))

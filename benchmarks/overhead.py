@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.measure import Competitor, Goal, Report, Run, Task, compare
+from benchmarks import effort
 from benchmarks.peers import adapters
+from dataflow.bench import Contestant, Findings, Goal, Run, Task, compare, ready
 
 
 def f0(x: int) -> int:
@@ -61,17 +62,18 @@ def ours() -> Run:
     return df.stage(f0) >> f1 >> f2 >> f3 >> f4 >> f5 >> f6 >> f7 >> f8 >> f9
 
 
-def report() -> Report:
+def findings(quick: bool = False) -> Findings:
     """Measure."""
     items = tuple(range(100))
     task = Task(items=lambda: items, right=lambda x, y: bool(y == hand(x)))
     table = compare(
         "one item through 10 trivial stages",
         [
-            Competitor("hand-nested calls", lambda: hand, task),
-            Competitor("dataflow", ours, task),
+            Contestant("hand-nested calls", ready(hand), task),
+            Contestant("dataflow", ours, task),
             *adapters("chain", FUNCTIONS, task=task),
         ],
+        effort=effort(quick),
     )
-    ratio = table.row("dataflow").ratio
-    return Report((table,), (Goal("overhead of ten stages", ratio, 1.3),))
+    ratio = table.slowness("dataflow")
+    return Findings((table,), (Goal("overhead of ten stages", ratio, 1.3),))

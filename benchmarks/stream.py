@@ -2,66 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from benchmarks.measure import Competitor, Goal, Report, Run, Task, compare
+from benchmarks import effort, job
+from benchmarks.mlp import BATCH, FEATURES, ArgMax, Vector, classify, model, one_thread, preprocess, vectors
+from benchmarks.peers import adapters
+from dataflow.bench import Contestant, Findings, Goal, Run, Task, compare, ready
 
 ITEMS = 20_000
-FEATURES = 64
-BATCH = 64
-SEED = 7
-
-Vector = npt.NDArray[np.float32]
-
-MEAN = np.linspace(-0.5, 0.5, FEATURES, dtype=np.float32)
-SCALE = np.linspace(0.5, 2.0, FEATURES, dtype=np.float32)
-
-
-def preprocess(item: Vector) -> Vector:
-    """Normalize one vector."""
-    return (item - MEAN) / SCALE
-
-
-class ArgMax(nn.Module):
-    """The best class of each row."""
-
-    def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        """Find it."""
-        return logits.argmax(1)
-
-
-def model() -> nn.Module:
-    """Make the three layers, the same each time."""
-    torch.manual_seed(SEED)
-    layers = nn.Sequential(
-        nn.Linear(FEATURES, 256),
-        nn.ReLU(),
-        nn.Linear(256, 256),
-        nn.ReLU(),
-        nn.Linear(256, 10),
-    )
-    return layers.eval()
-
-
-def vectors(mlp: nn.Module) -> list[Vector]:
-    """Draw the items, but none whose two best classes rounding could exchange."""
-    drawn = np.random.default_rng(SEED).normal(size=(ITEMS + ITEMS // 10, FEATURES))
-    rows = drawn.astype(np.float32)
-    with torch.inference_mode():
-        best = mlp(torch.from_numpy(preprocess(rows))).topk(2).values
-    clear = (best[:, 0] - best[:, 1] > 1e-5).numpy()
-    items = list(rows[clear][:ITEMS])
-    if len(items) < ITEMS:
-        raise ValueError("too many of the items drawn are nearly tied")
-    return items
+FEW = 1_000  # for those that take a second for a thousand
 
 
 def by_hand(mlp: nn.Module, collate: Callable[[list[Vector]], Vector] = np.stack) -> Run:
@@ -108,55 +63,68 @@ def model_alone(mlp: nn.Module, items: list[Vector]) -> Run:
     return run
 
 
-def ours(mlp: nn.Module) -> Run:
-    """Do it as a flow."""
+def flow_of(mlp: nn.Module) -> Any:
+    """Write it as a flow."""
     import dataflow.torch as dft
 
-    flow = preprocess >> dft.module(mlp, batch=BATCH) >> dft.module(ArgMax(), batch=BATCH)
-
-    def run(items: list[Vector]) -> list[Any]:
-        return list(flow.map(items, executor="inline"))
-
-    return run
+    return preprocess >> dft.module(mlp, batch=BATCH) >> dft.module(ArgMax(), batch=BATCH)
 
 
-def report() -> Report:
+def findings(quick: bool = False) -> Findings:
     """Measure."""
     with one_thread():
         mlp = model()
-        items = vectors(mlp)
+        items = vectors(mlp, ITEMS)
         hand = by_hand(mlp)
         wanted = hand(items)
-        task = Task(items=lambda: [items], right=lambda _, labels: labels == wanted, units=ITEMS)
+
+        def classes(rows: list[Vector]) -> list[int]:
+            return classify(mlp, np.stack(rows))
+
+        def first(count: int) -> Task:
+            return Task(lambda: [items[:count]], lambda _, labels: list(labels) == wanted[:count], units=count)
+
+        flow = flow_of(mlp)
         table = compare(
             f"{ITEMS:,} float32[{FEATURES}]: numpy, MLP in batches of {BATCH}, argmax; torch on 1 thread",
             [
-                Competitor("hand-written batched loop", lambda: hand, task),
-                Competitor("dataflow, inline", lambda: ours(mlp), task),
-                Competitor(
-                    "model and argmax alone, batched",
-                    lambda: model_alone(mlp, items),
-                    task,
-                ),
-                Competitor("batched loop, np.array for np.stack", lambda: by_hand(mlp, np.array), task),
-                Competitor("hand-written, one by one", lambda: one_by_one(mlp), task),
+                Contestant("hand-written batched loop", ready(hand), first(ITEMS)),
+                Contestant("dataflow, inline", job(flow, "inline"), first(ITEMS)),
+                Contestant("dataflow, threads", job(flow, "threads"), first(ITEMS)),
+                Contestant("model and argmax alone, batched", lambda: model_alone(mlp, items), first(ITEMS)),
+                Contestant("batched loop, np.array for np.stack", ready(by_hand(mlp, np.array)), first(ITEMS)),
+                Contestant("hand-written, one by one", ready(one_by_one(mlp)), first(FEW)),
+                *adapters("stream", preprocess, classes, BATCH, task=first(ITEMS)),
+                *adapters("stream_one_by_one", preprocess, classes, task=first(FEW)),
             ],
-            repeats=11,
+            effort=effort(quick, rounds=15, seconds=40),
             passes=1,
             rate=True,
         )
-    ratio = table.row("dataflow, inline").ratio
-    speed = None if ratio is None else 1 / ratio
-    goal = Goal("throughput of the batched loop kept", speed, 0.95, at_least=True)
-    return Report((table,), (goal,))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold torch to one thread in the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        tables = [table]
+        if not quick:
+            heavy = compare(
+                "the same, beside what starts processes of its own",
+                [
+                    Contestant("hand-written batched loop", ready(hand), first(ITEMS)),
+                    Contestant("dataflow, threads", job(flow, "threads"), first(ITEMS)),
+                    *adapters("stream_in_processes", preprocess, classes, BATCH, task=first(ITEMS)),
+                ],
+                effort=effort(quick, rounds=3, seconds=40),
+                passes=1,
+                rate=True,
+            )
+            tables.append(heavy)
+    return Findings(
+        tuple(tables),
+        (
+            Goal("inline: throughput of the batched loop kept", table.speed("dataflow, inline"), 0.95, at_least=True),
+            Goal("threads: throughput of the batched loop kept", table.speed("dataflow, threads"), 0.9, at_least=True),
+            Goal(
+                "threads: throughput over torchdata.nodes",
+                table.speed("dataflow, threads", to="torchdata.nodes"),
+                2.0,
+                at_least=True,
+            ),
+        ),
+    )

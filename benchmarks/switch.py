@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.measure import Competitor, Goal, Report, Run, Task, compare
+from benchmarks import effort
 from benchmarks.peers import adapters
+from dataflow.bench import Contestant, Findings, Goal, Run, Task, compare, ready
 
 
 def is_even(x: int) -> bool:
@@ -32,17 +33,18 @@ def ours() -> Run:
     return df.switch(is_even, {True: f, False: g})
 
 
-def report() -> Report:
+def findings(quick: bool = False) -> Findings:
     """Measure; the items take the branches in turn."""
     items = tuple(range(100))
     task = Task(items=lambda: items, right=lambda x, y: bool(y == hand(x)))
     table = compare(
         "one item through a two-way switch",
         [
-            Competitor("hand-written if", lambda: hand, task),
-            Competitor("dataflow", ours, task),
+            Contestant("hand-written if", ready(hand), task),
+            Contestant("dataflow", ours, task),
             *adapters("switch", is_even, f, g, task=task),
         ],
+        effort=effort(quick),
     )
-    ratio = table.row("dataflow").ratio
-    return Report((table,), (Goal("overhead of a two-way switch", ratio, 1.5),))
+    ratio = table.slowness("dataflow")
+    return Findings((table,), (Goal("overhead of a two-way switch", ratio, 1.5),))

@@ -1,15 +1,16 @@
 """The peers, an adapter file each.
 
-An adapter offers what its library can do, under these names:
+An adapter offers what its library can do, under these names; one that lacks a name is not compared there.
 
 - ``chain(functions)``: a callable of one item that calls them one after another
 - ``fan_out(branches, join)``: a callable giving ``join(*[b(x) for b in branches])``
-- ``switch(key, then, otherwise)``: a callable giving ``then(x)`` where ``key(x)``
-  holds, else ``otherwise(x)``
-- ``builder(item)``: a callable of functions that builds their chain from nothing,
-  ready to run, and gives a callable that runs it on `item`
-
-One that lacks a name is not compared there.
+- ``switch(key, then, otherwise)``: a callable giving ``then(x)`` where ``key(x)`` holds, else ``otherwise(x)``
+- ``builder(item)``: a callable of functions that builds their chain from nothing, ready to run, and gives a callable
+  that runs it on `item`
+- ``stream(preprocess, model, batch)``: a callable of a list of items, giving ``model``'s results for batches of what
+  ``preprocess`` makes of each item, in order
+- ``stream_one_by_one(preprocess, model)``: the same, for those that form no batches
+- ``stream_in_processes(preprocess, model, batch)``: the same, for those that start processes, and ship items to them
 """
 
 from __future__ import annotations
@@ -19,50 +20,54 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from benchmarks.measure import Competitor, Run, Task
+from dataflow.bench import Contestant, Run, Task
+
+ONE = ("chain", "fan_out", "builder")
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A library to compare with, and the names it goes by."""
+    """A library to compare with, the names it goes by, and what its adapter offers."""
 
     name: str
     adapter: str
     distribution: str
     module: str
+    offers: tuple[str, ...]
 
 
 PEERS = (
-    Peer("pipefunc", "pipefunc", "pipefunc", "pipefunc"),
-    Peer("Hamilton", "hamilton", "sf-hamilton", "hamilton.driver"),
-    Peer("LCEL", "lcel", "langchain-core", "langchain_core.runnables"),
-    Peer("Dask delayed, sync", "dask", "dask", "dask"),
+    Peer("pipefunc", "pipefunc", "pipefunc", "pipefunc", ("chain", "fan_out")),
+    Peer("Hamilton", "hamilton", "sf-hamilton", "hamilton.driver", ("chain", "fan_out")),
+    Peer("LCEL", "lcel", "langchain-core", "langchain_core.runnables", (*ONE, "switch", "stream_one_by_one")),
+    Peer("Dask delayed, sync", "dask", "dask", "dask", ONE),
+    Peer("torchdata.nodes", "torchdata", "torchdata", "torchdata.nodes", ("stream",)),
+    Peer("pypeln, threads", "pypeln", "pypeln", "pypeln", ("stream_one_by_one",)),
+    Peer("ThreadPoolExecutor.map", "pool", "", "concurrent.futures", ("stream_one_by_one",)),
+    Peer("Ray Data", "ray_data", "ray", "ray.data", ("stream_in_processes",)),
 )
 
 
-def adapters(what: str, *arguments: Any, task: Task) -> list[Competitor]:
-    """Make a competitor of each peer.
+def adapters(what: str, *arguments: Any, task: Task) -> list[Contestant]:
+    """Make a contestant of each peer that offers something.
 
     Parameters
     ----------
     what
-        The name the adapter must offer.
+        The name that the adapter must offer.
     *arguments
         What it is called with.
     task
-        The task of the competitor.
+        The task of the contestants.
     """
-    return [Competitor(peer.name, maker(peer, what, arguments), task) for peer in PEERS]
+    return [Contestant(peer.name, _maker(peer, what, arguments), task) for peer in PEERS if what in peer.offers]
 
 
-def maker(peer: Peer, what: str, arguments: tuple[Any, ...]) -> Callable[[], Run]:
-    """Put off importing a peer until its competitor is made."""
+def _maker(peer: Peer, what: str, arguments: tuple[Any, ...]) -> Callable[[], Run]:
+    """Put off importing a peer until its contestant is made."""
 
     def make() -> Run:
-        adapter = import_module(f"{__name__}.{peer.adapter}")
-        if not hasattr(adapter, what):
-            raise NotImplementedError("not compared")
-        run: Run = getattr(adapter, what)(*arguments)
+        run: Run = getattr(import_module(f"{__name__}.{peer.adapter}"), what)(*arguments)
         return run
 
     return make

@@ -45,3 +45,15 @@ def builder(item: int) -> Callable[[Sequence[Callable[[int], int]]], Any]:
         return lambda: run(item)
 
     return build
+
+
+def stream_one_by_one(
+    preprocess: Callable[[Any], Any], model: Callable[[list[Any]], list[Any]]
+) -> Callable[[list[Any]], list[Any]]:
+    """Run a model over a stream: `batch` calls the chain on each item, on a pool of threads."""
+
+    def one(item: Any) -> Any:
+        return model([item])[0]
+
+    run: Callable[[list[Any]], list[Any]] = (RunnableLambda(preprocess) | RunnableLambda(one)).batch
+    return run

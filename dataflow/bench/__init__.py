@@ -6,6 +6,7 @@ which the project's own benchmarks use too: `compare` times contestants in turns
 
 from __future__ import annotations
 
+from dataflow.bench import files
 from dataflow.bench.load import Limit
 from dataflow.bench.measure import Settings, measure
 from dataflow.bench.rounds import Contestant, Effort, Run, Task, Watcher, compare, ready
@@ -25,6 +26,7 @@ __all__ = [
     "Task",
     "Watcher",
     "compare",
+    "files",
     "measure",
     "ready",
 ]
