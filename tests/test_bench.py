@@ -48,7 +48,7 @@ QUICK = Effort(rounds=3, at_least=3, seconds=1.0)
 # ------------------------------------------------------------------ samples
 
 
-@pytest.mark.parametrize("count", [6, 9, 17, 40])
+@pytest.mark.parametrize("count", [6, 9, 17, 40, 300])
 def test_the_interval_holds_the_true_median_as_often_as_it_says(count: int) -> None:
     draw = random.Random(count)
     held = 0

@@ -7,6 +7,7 @@ the one that was written.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -149,7 +150,7 @@ class Latencies:
 def _fifths(seconds: Sequence[float]) -> tuple[float, ...]:
     size = max(1, len(seconds) // _PARTS)
     starts = range(0, len(seconds), size)[:_PARTS]
-    return tuple(median(seconds[start : start + size]).middle for start in starts)
+    return tuple(statistics.median(seconds[start : start + size]) for start in starts)
 
 
 @dataclasses.dataclass(frozen=True)
