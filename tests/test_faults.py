@@ -482,6 +482,16 @@ def test_failures_leave_nothing_behind(executor: Kind, on_error: str, collector:
         assert collector() == 0, f"{name}: something was left to the garbage collector"
 
 
+def test_failures_hold_their_own_items_and_no_others(job: Run, collector: Callable[[], int]) -> None:
+    for name, flow in LEAKING.items():
+        items = [Item(number) for number in range(20)]
+        alive = weakref.WeakSet(items)
+        kept = failures(job(flow, iter(items), "record"))
+        items.clear()
+        assert [item for item in alive if item.number % 2 == 0] == [], name
+        assert len(alive) == len(kept), name
+
+
 def test_an_error_that_is_raised_leaves_nothing_behind(run: Run, collector: Callable[[], int]) -> None:
     for name, flow in LEAKING.items():
         items = [Item(1), Item(1)]
