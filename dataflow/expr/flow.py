@@ -36,12 +36,11 @@ class Flow(Generic[In, Out]):
     'HELLO'
     """
 
-    __slots__ = ("__weakref__", "_call", "_hash", "_program", "origin")
+    __slots__ = ("__weakref__", "_hash", "_program", "origin")
 
     origin: Origin
     _hash: int | None
     _program: Any
-    _call: Any
 
     # numpy must leave ``array >> flow`` to us, instead of broadcasting over the array
     __array_ufunc__: ClassVar[None] = None

@@ -6,10 +6,9 @@ when a flow is run, so that writing an expression needs nothing but Python.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataflow.executors.link import Program
@@ -35,24 +34,20 @@ def program_of(flow: Flow[Any, Any]) -> Program:
 def first_call(flow: Flow[Any, Any], item: Any) -> Any:
     """Run a flow that has not been called before, and make its next calls direct.
 
-    From now on the flow belongs to a subclass of its class whose ``__call__`` is the descriptor of the slot that holds
-    the generated function. A call then costs one Python frame, the generated function's own. Forwarding from a
-    ``__call__`` method costs a second one: 1.37 instead of 1.17 times hand-nested calls of ten trivial functions.
+    From now on the flow belongs to a subclass of its class that is its own, whose ``__call__`` is the generated
+    function. A call then costs one Python frame, the generated function's own. Forwarding from a ``__call__`` method
+    costs a second one, and one class for many flows costs looking into a slot of the flow.
     """
     call = program_of(flow).call
-    object.__setattr__(flow, "_call", call)
-    object.__setattr__(flow, "__class__", _called_class(cast("Any", flow.kind)))
+    kind: Any = flow.kind
+    scope = {
+        "__slots__": (),
+        "__call__": staticmethod(call),
+        "__module__": "dataflow.generated",
+        "__doc__": kind.__doc__,
+    }
+    object.__setattr__(flow, "__class__", type(kind.__name__, (kind,), scope))
     return call(item)
-
-
-@functools.cache
-def _called_class(kind: Any) -> type[Any]:
-    """Return the subclass of a kind of node to which its nodes belong once they have been called."""
-    from dataflow.expr.flow import Flow
-
-    slot = vars(Flow)["_call"]  # the descriptor of the slot
-    scope = {"__slots__": (), "__call__": slot, "__module__": "dataflow.generated", "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), scope)
 
 
 def map_items(flow: Flow[Any, Any], items: Iterable[Any], executor: Any, **options: Any) -> Iterator[Any]:

@@ -237,7 +237,7 @@ class _Generator:
             for index, arm in enumerate(op.arms[: len(op.keys)][:_INLINE_ARMS]):
                 small = sum(1 for _ in arm.ops()) <= _INLINE_OPS and place.depth < _INLINE_DEPTH
                 if small and type(op.keys[index]) in _QUICK_KEYS:
-                    self._line(place.indent, f"{word} {chosen} is {self._bind('key', op, index)}:")
+                    self._line(place.indent, f"{word} {chosen} is {self._key(op, index)}:")
                     self._region(arm, [value], place.inside())
                     word = "elif"
             chosen = f"{self._bind('route', decision)}({chosen})"
@@ -245,6 +245,11 @@ class _Generator:
                 self._line(place.indent, "else:")
                 place = place.inside()
         self._line(place.indent, f"{place.target}{self._bind('arm', op)}[{chosen}]({value})", op)
+
+    def _key(self, op: ops.Switch, index: int) -> str:
+        """Return a switch's key as an expression: itself where Python has a word for it, else a name."""
+        key = op.keys[index]
+        return repr(key) if key is None or isinstance(key, bool) else self._bind("key", op, index)
 
 
 @dataclasses.dataclass(frozen=True)
