@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import keyword
 from collections import Counter
+from collections.abc import Set
 from typing import Literal
 
 from dataflow.graph import Node, Region, Value, ops
@@ -133,26 +134,29 @@ class _Generator:
         self._variables += 1
         return f"v{self._variables}"
 
-    def _region(self, region: Region, given: list[str], place: _Place, owned: set[str] | None = None) -> list[str]:
+    def _region(self, region: Region, given: list[str], place: _Place, owned: Set[str] = frozenset()) -> list[str]:
         """Write a region's ops; deliver its output to the place if it has but one, else return the outputs' names.
 
-        A name is used again as soon as its value is not needed any more, so that a value lives no longer than it would
-        in nested calls. Names that the region was given belong to what surrounds it, unless they are `owned`.
+        The result of an op takes the name of an input whose last use this is, so that in a chain a value lives no
+        longer than it would in nested calls. Names that the region was given are those of what surrounds it, which may
+        use them later, unless they are `owned`.
         """
         uses = Counter(value for node in region.nodes for value in node.inputs)
         names: dict[Value, str] = {}
-        mine = set(owned or ())
+        mine = set(owned)
+        others = set(given) - owned
         pending: Counter[str] = Counter()
 
         def define(value: Value, name: str) -> None:
             names[value] = name
             pending[name] += uses[value]
 
-        def release(inputs: list[str]) -> None:
+        def ended(inputs: list[str]) -> set[str]:
+            """Return the names whose last use this is; they are the region's no more."""
             pending.subtract(inputs)
             done = {name for name in inputs if name in mine and not pending[name]}
-            self._free += sorted(done)
             mine.difference_update(done)
+            return done
 
         for index, name in enumerate(given):
             define(Value(index), name)
@@ -167,31 +171,36 @@ class _Generator:
             if isinstance(node.op, ops.Route) and _decides(node, following, uses):
                 decision = node.op  # the switch that comes next looks at the key itself
                 define(Value(node.id), inputs[0])
-                release(inputs)
+                self._free += sorted(ended(inputs))
                 continue
-            early = not isinstance(node.op, (ops.Same, ops.Switch, ops.Fused, ops.Batched))
-            if early:  # the result may take the place of an input that ends here
-                release(inputs)
+            late = isinstance(node.op, (ops.Same, ops.Switch))  # the input is used after the result is begun
+            handed: set[str] = set()
+            if isinstance(node.op, (ops.Fused, ops.Batched)):
+                handed = ended(inputs)
+            elif not late:
+                self._free += sorted(ended(inputs))
             if node is last and place.target:
-                self._op(node.op, inputs, place, decision)
+                self._op(node.op, inputs, place, decision, handed)
                 return []
-            for output, name in enumerate(self._op(node.op, inputs, place.within(), decision)):
+            for output, name in enumerate(self._op(node.op, inputs, place.within(), decision, handed)):
                 define(Value(node.id, output), name)
-                if name not in given:
+                if name not in others:
                     mine.add(name)
             decision = None
-            if not early:
-                release(inputs)
+            if late:
+                self._free += sorted(ended(inputs))
         outputs = [names[value] for value in region.outputs]
         if place.target and len(outputs) == 1:
             self._line(place.indent, place.target + outputs[0])
             return []
         return outputs
 
-    def _op(self, op: ops.Op, inputs: list[str], place: _Place, decision: ops.Route | None) -> list[str]:
+    def _op(
+        self, op: ops.Op, inputs: list[str], place: _Place, decision: ops.Route | None, owned: Set[str]
+    ) -> list[str]:
         """Write one op, to the place if that has a target, else to names that are returned."""
         if isinstance(op, (ops.Fused, ops.Batched)):
-            return self._region(op.body, inputs, place)
+            return self._region(op.body, inputs, place, owned)
         if isinstance(op, ops.Same) and not place.target:
             return inputs
         names = []
