@@ -171,6 +171,9 @@ RICH: dict[str, Any] = {
     "a switch in a switch": df.switch(
         pool.modulo(2), {n: df.switch(pool.modulo(3), {0: C >> BATCH, 1: C >> A, 2: C}) >> BESIDE for n in (0, 1)}
     ),
+    "switches that only decide": (df.switch(C, {1: A}, default=A) | A | df.switch(pool.modulo(2), {0: A, 1: A}))
+    >> TOTAL,
+    "a switch that only refuses": (df.switch(pool.modulo(2), {0: df.identity}) | df.identity) >> TOTAL,
     "each of batches": df.stage(pool.up_to_three)
     >> df.each(ON_GPU >> BESIDE)
     >> df.each(A | BATCH)

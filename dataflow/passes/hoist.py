@@ -54,9 +54,9 @@ def _switch(given: ops.Switch, chosen: Value, value: Value, build: Builder, rema
         remarks.did(tail.label(), "every branch of the switch ends with it: runs behind, for all of them")
     if any(arm.outputs[0] != Value(0) for arm in op.bodies):
         value = build.add(op, chosen, value)
-    else:  # a key without a branch is still an error
-        value = build.add(ops.Same(origin=op.origin, scope=op.scope), value, after=decision) if decision else value
-        op = ops.Same()
+    else:  # its result still waits for the decision: a key that fails, or has no branch, is an error
+        op = ops.Same(origin=op.origin, scope=op.scope)
+        value = build.add(op, value, after=(chosen.node,))
         remarks.did(given.label(), "no branch does anything more: it only looks for the branch")
     for tail in reversed(tails):
         value = build.add(tail, value)

@@ -24,6 +24,8 @@ def _merge(region: Region, remarks: Remarks) -> Region:
     same: dict[Value, Value] = {}
     merged: set[int] = set()
     for node in region.ops():
+        if isinstance(node.op, ops.Same):  # canonicalize takes it out, or it is there to wait
+            continue
         inputs = tuple(same.get(value, value) for value in node.inputs)
         after = {same.get(Value(id_), Value(id_)).node for id_ in node.after}
         kept = first.setdefault((node.op.key(), inputs), node._replace(after=tuple(after)))
