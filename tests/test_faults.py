@@ -861,6 +861,18 @@ def test_whatever_a_stage_is_fused_into_it_is_blamed_itself(job: Run) -> None:
     assert named == ["first", "second", "key", "combine(gather)", "refuse"]
 
 
+@pytest.mark.parametrize("batch", [None, 2], ids=["fused", "apart"])
+def test_a_stage_that_runs_its_own_flow_is_to_blame_for_what_fails_in_there(job: Run, batch: int | None) -> None:
+    def again(x: int) -> int:
+        return flow(x - 1) if x else x
+
+    refuse: Any = refusing(0) if batch is None else Batched(refusing(0))
+    flow = df.stage(again, name="again") >> df.stage(refuse, batch=batch, name="refuse")
+    first, second = job(flow, [0, 1], "record")
+    assert (first.stage, second.stage) == ("refuse", "again")
+    assert [note.split("'")[1] for note in second.error.__notes__] == ["refuse", "again"]
+
+
 def test_stacked_diamonds_call_every_stage_once_for_each_item(job: Run) -> None:
     fns = [Counting(), *(Counting() for _ in range(60))]
     flow: Any = df.stage(fns[0])
