@@ -76,10 +76,9 @@ def run(root: Region, remarks: Remarks) -> Region:
 
         def make(body: Region, members: Sequence[Node]) -> ops.Op:
             placement = str(known[members[0].id])
-            named = [node.op for node in members]
-            said = [op for op in named if not isinstance(op, _UNSAID)]
-            about = subject(said if len(said) > 1 else named)
-            remarks.did(about, f"CPU ops of placement {placement!r}: one generated function")
+            remarks.did(
+                _about([node.op for node in members]), f"CPU ops of placement {placement!r}: one generated function"
+            )
             return ops.Fused(body=body, placement=placement)
 
         # a fused op keeps the bodies it had, even where another construct that is not fused shares them
@@ -88,6 +87,15 @@ def run(root: Region, remarks: Remarks) -> Region:
         return contract(region, chosen, make)
 
     return rewrite(root, change)
+
+
+def _about(members: Sequence[ops.Op]) -> str:
+    """Return the names of fused ops; what goes without saying is named only where little else is."""
+    for unsaid in (_UNSAID, (ops.Same, ops.Pack)):
+        said = [op for op in members if not isinstance(op, unsaid)]
+        if len(said) > 1:
+            return subject(said)
+    return subject(members)
 
 
 def _classes(region: Region, placements: _Placements) -> dict[int, Class]:
