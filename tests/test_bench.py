@@ -2,6 +2,8 @@
 
 import collections
 import random
+import subprocess
+import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -32,6 +34,8 @@ from dataflow.bench.rounds import sample
 from dataflow.bench.samples import median, percentile, ratios
 from dataflow.bench.tables import Curves, LatencyTable, Row, Table, TimeTable
 from dataflow.bench.variants import StopWatch, batch_sizes, with_batch
+
+ROOT = Path(__file__).parent.parent
 
 
 def squares(x: int) -> int:
@@ -353,3 +357,38 @@ def test_on_another_machine_the_ratios_are_compared() -> None:
 def test_goals(goal: Goal, met: bool) -> None:
     assert goal.met is met
     assert ("PASS" if met else "MISS") in text.goal_line(goal)
+
+
+# ------------------------------------------------------------------ the project's own benchmarks
+
+
+def test_a_workload_runs_and_tells_its_goals(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "many", "--json", str(tmp_path / "a.jsonl")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert "20,000 items through 10 trivial stages" in done.stdout
+    assert "goals met" in done.stdout
+    assert [goal.what for goal in files.read(tmp_path / "a.jsonl").goals]
+
+
+def test_every_workload_is_listed_and_described() -> None:
+    listed = run_python("from benchmarks.__main__ import WORKLOADS; print(*WORKLOADS)").split()
+    held = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def findings(" in path.read_text()}
+    described = (ROOT / "benchmarks" / "README.md").read_text()
+    assert set(listed) == held
+    assert [name for name in listed if f"| `{name}` |" not in described] == []
+
+
+def test_every_adapter_offers_what_is_said_of_it() -> None:
+    """By its text: the peers themselves may not be installed."""
+    code = "from benchmarks.peers import PEERS\nfor peer in PEERS: print(peer.adapter, *peer.offers)"
+    for line in run_python(code).splitlines():
+        adapter, *offers = line.split()
+        source = (ROOT / "benchmarks" / "peers" / f"{adapter}.py").read_text()
+        assert all(f"def {offer}(" in source for offer in offers), adapter
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

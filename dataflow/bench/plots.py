@@ -53,7 +53,8 @@ def plot(table: AnyTable, name: str) -> str:
         case LatencyTable():
             draw, rows = _tails(table), 10 * any(row.latencies for row in table.rows)
         case TimeTable():
-            draw, rows = _stacks(table), sum(1 for row in table.rows if row.parts) and len(table.rows)
+            measured = sum(1 for row in table.rows if row.parts)
+            draw, rows = _stacks(table), measured and measured + 3  # for the legend
         case Curves():
             draw, rows = _lines(table), 10 * any(curve.points for curve in table.curves)
     return _drawn(draw, 0.8 + 0.32 * rows, name) if rows else ""
