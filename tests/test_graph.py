@@ -282,3 +282,20 @@ def test_drop_keeps_what_others_wait_for() -> None:
     awaited = build.add(call(str), Value(0))
     kept = build.region(build.add(call(len), Value(0), after=(awaited.node,)))
     assert drop.run(kept, Remarks("drop")) is kept
+
+
+# ------------------------------------------------------------------ order
+
+
+def test_steps_leave_the_order_of_what_is_not_pure() -> None:
+    ran: list[str] = []
+
+    def noted(name: str, **options: Any) -> Any:
+        return df.stage(pure=False, **options)(lambda x: (ran.append(name), x)[1])
+
+    one = noted("1") >> noted("2", placement="there")
+    other = noted("3") >> noted("4", placement="there")
+    flow = (one | other) >> df.combine(max)
+    flow(0)
+    list(flow.map([0], "inline"))
+    assert ran == ["1", "2", "3", "4"] * 2

@@ -11,7 +11,7 @@ from typing import Any
 
 from dataflow.graph import Node, Region, contract, ops, regions, rewrite
 from dataflow.passes.base import Pass, Remarks, subject
-from dataflow.passes.cluster import Class, clusters
+from dataflow.passes.cluster import Class, clusters, in_order
 from dataflow.passes.fuse import CPU
 
 
@@ -31,7 +31,7 @@ def run(root: Region, remarks: Remarks) -> Region:
 
 def _batch(region: Region, remarks: Remarks) -> Region:
     classes: dict[int, Class] = {node.id: _class(node) for node in region.nodes}
-    groups = clusters(region, classes, siblings=True)
+    groups = in_order(region, clusters(region, classes, siblings=True))
     group_of = {node.id: index for index, group in enumerate(groups) for node in group}
     for one, other in _neighbours(region):
         if group_of.get(one.id, -one.id - 1) != group_of.get(other.id, -other.id - 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-from dataflow.graph import Node, Region, Value
+from dataflow.graph import Node, Region, Value, contract, ops
 
 Class = Hashable
 """What kind of step an op can be part of; None means none."""
@@ -56,6 +56,23 @@ def clusters(region: Region, classes: Mapping[int, Class], *, siblings: bool) ->
         if classes[node.id] is not None:
             members.setdefault(groups.find(node.id), []).append(node)
     return [group for group in members.values() if len(group) > 1]
+
+
+def in_order(region: Region, groups: list[list[Node]]) -> list[list[Node]]:
+    """Return those of the groups that can become steps without another order among stages that are not pure."""
+    if _impure(region, []) == _impure(region, groups):
+        return groups
+    pure = [group for group in groups if all(node.op.pure() for node in group)]
+    return pure if _impure(region, []) == _impure(region, pure) else []
+
+
+def _impure(region: Region, groups: list[list[Node]]) -> list[int]:
+    """Return what is not pure, by identity, in the order in which it runs once these groups are steps."""
+    if sum(not node.op.pure() for node in region.nodes) < 2:
+        return []
+    made = contract(region, groups, lambda body, _: ops.Fused(body=body, placement=""))
+    held = [node.op.body.nodes if isinstance(node.op, ops.Fused) else (node,) for node in made.nodes]
+    return [id(node.op) for nodes in held for node in nodes if not node.op.pure()]
 
 
 class _Groups:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataflow.expr.options import Options
 from dataflow.graph import Node, Region, contract, ops, regions, replace_ops, rewrite
 from dataflow.passes.base import Pass, Remarks, subject
-from dataflow.passes.cluster import Class, clusters
+from dataflow.passes.cluster import Class, clusters, in_order
 
 CPU = "cpu"
 """The placement that CPU stages share unless they name another."""
@@ -57,7 +57,7 @@ def run(root: Region, remarks: Remarks) -> Region:
         if id(region) in groups:
             continue
         known = classes[id(region)] = _classes(region, placements)
-        groups[id(region)] = clusters(region, known, siblings=False)
+        groups[id(region)] = in_order(region, clusters(region, known, siblings=False))
         fused = {node.id for group in groups[id(region)] for node in group}
         waiting += [
             body
