@@ -69,6 +69,15 @@ def test_what_follows_never_sees_a_poison_item(job: Run) -> None:
     ]
 
 
+def test_items_that_fail_one_stage_after_another_of_one_batch_are_told_apart(job: Run) -> None:
+    first, left, right = (df.stage(Batched(refusing(bad)), batch=8, name=str(bad)) for bad in (1, 5, 6))
+    outcomes = job(first >> (left | right >> left), range(8), "record")
+    assert marks(outcomes) == [Poison if x in (1, 5, 6) else (x, x) for x in range(8)]
+    assert [(failure.index, failure.item, failure.error.args) for failure in failures(outcomes)] == [
+        (x, x, (x,)) for x in (1, 5, 6)
+    ]
+
+
 INSIDE: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
     "switch": (lambda f: df.switch(lambda x: x % 2, {0: f, 1: f >> abs}), [0, 1, 2, 3, Poison, 5, 6, 7]),
     "each": (lambda f: df.stage(lambda x: [x, x + 1]) >> df.each(f) >> sum, [1, 3, 5, Poison, Poison, 11, 13, 15]),
