@@ -17,6 +17,7 @@ from dataflow.testing.source import to_python
 
 if TYPE_CHECKING:
     from dataflow.testing import laws
+    from dataflow.testing.capturing import capture
     from dataflow.testing.conformance import ExecutorConformance
     from dataflow.testing.equivalence import assert_equivalent
     from dataflow.testing.faulty import Fault, Injected
@@ -35,6 +36,7 @@ __all__ = [
     "VirtualClock",
     "assert_equivalent",
     "assert_no_leaks",
+    "capture",
     "faults",
     "flows",
     "inputs_for",
@@ -54,6 +56,7 @@ _LATER = {
     "Injected": "faulty",
     "Simulated": "simulated",
     "assert_equivalent": "equivalence",
+    "capture": "capturing",
     "faults": "strategies",
     "flows": "strategies",
     "inputs_for": "strategies",

@@ -1,0 +1,115 @@
+"""Running the tests on a copy of the library with one bug in it."""
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.mutants.catalogue import Mutant
+
+ROOT = Path(__file__).parent.parent.parent
+LIMIT = 240  # seconds for one mutant; one that makes the tests hang is found by that
+ONE_TEST = 40  # seconds for one test
+
+
+PYTEST = (
+    *("-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--timeout={ONE_TEST}"),
+    *("-p", "tests.mutants.unshrunk", "--hypothesis-profile=unshrunk"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant: the test that found it, or nothing."""
+
+    mutant: Mutant
+    killed_by: str | None
+    seconds: float
+
+
+def mutated(mutant: Mutant, source: str) -> str:
+    """Return the file's text with the bug in it."""
+    count = source.count(mutant.old)
+    if count != 1:
+        raise ValueError(
+            f"{mutant.name!r} does not apply: its text is {count} times in dataflow/{mutant.file}, not once"
+        )
+    return source.replace(mutant.old, mutant.new)
+
+
+@contextmanager
+def copied(source: Path) -> Iterator[Path]:
+    """Give a folder with the library as it is now, and its tests."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for part in ("dataflow", "tests"):
+            shutil.copytree(source / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in ("setup.cfg", "pyproject.toml", "CHANGELOG.md"):
+            shutil.copy(source / file, copy / file)
+        yield copy
+
+
+@contextmanager
+def broken_copy(mutant: Mutant, source: Path) -> Iterator[Path]:
+    """Give a folder with the library, broken, and its tests."""
+    with copied(source) as copy:
+        target = copy / "dataflow" / mutant.file
+        target.write_text(mutated(mutant, target.read_text(encoding="utf-8")), encoding="utf-8")
+        yield copy
+
+
+def python(folder: Path, *arguments: str, limit: float) -> tuple[int | None, str]:
+    """Run Python in the copy; return its exit code, None where it took too long, and what it printed."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    environment.pop("CI", None)
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired as expired:
+        return None, str(expired.stdout or "")
+    return done.returncode, done.stdout
+
+
+def judge(mutant: Mutant, source: Path = ROOT, seed: int = 0) -> Verdict:
+    """Run the tests that have to do with a mutant, until the first one fails."""
+    began = time.monotonic()
+    tests = [f"tests/{name}" for name in dict.fromkeys(mutant.tests)]
+    with broken_copy(mutant, source) as folder:
+        code, printed = python(folder, *PYTEST, f"--hypothesis-seed={seed}", *tests, limit=LIMIT)
+    seconds = time.monotonic() - began
+    if code == 0:
+        return Verdict(mutant, None, seconds)
+    found = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S.*?)(?: - .*)?$", printed, re.MULTILINE)
+    hung = code is None or "Timeout" in printed
+    if found is None and not hung:
+        raise RuntimeError(f"{mutant.name!r}: the tests did not run\n{printed[-2000:]}")
+    return Verdict(mutant, found[1] if found else "a test that hangs", seconds)
+
+
+def judge_all(mutants: Sequence[Mutant], jobs: int = 2, seed: int = 0) -> Iterator[Verdict]:
+    """Judge mutants of the library as it is now, some at a time, and yield the verdicts in order."""
+    with copied(ROOT) as source, ThreadPoolExecutor(jobs) as threads:
+        yield from threads.map(lambda mutant: judge(mutant, source, seed), mutants)
+
+
+def shrunk(mutant: Mutant) -> str:
+    """Return the smallest counterexample that Hypothesis comes to: how many stages, how many items, and which."""
+    with broken_copy(mutant, ROOT) as folder:
+        code, printed = python(folder, "-m", "tests.mutants.shrink", limit=LIMIT)
+    return printed.strip().splitlines()[-1] if code == 0 else f"? ? {(printed.strip().splitlines() or ['hangs'])[-1]}"
