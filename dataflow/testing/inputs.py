@@ -8,6 +8,8 @@ from dataflow.expr import hints
 from dataflow.expr.flow import Flow
 from dataflow.expr.nodes import Chain, Each, Fanout, Race, Switch
 from dataflow.expr.stage import Stage
+from dataflow.testing import pool
+from dataflow.testing.rebuild import stages_of
 
 
 def input_type(flow: Flow[Any, Any]) -> Any:
@@ -31,26 +33,16 @@ def input_type(flow: Flow[Any, Any]) -> Any:
     >>> input_type(df.each(clean) >> len)
     list[str]
     """
-    if not stages_only_identity(flow):
-        found = _taken(flow)
-        if found is not hints.UNKNOWN:
-            return found
-        raise ValueError(
-            f"the first stages of {flow!r} do not say what they take: annotate one (def fn(item: int) ...), or write a "
-            "strategy of your own in place of inputs_for"
-        )
-    return int
-
-
-def stages_only_identity(flow: Flow[Any, Any]) -> bool:
-    """Return whether a flow has no stage at all, so that anything fits it."""
-    waiting = [flow]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Stage):
-            return False
-        waiting += node.children
-    return True
+    stages = stages_of(flow)
+    if all(getattr(stage.fn, "__module__", None) == pool.__name__ for stage in stages):
+        return int  # a flow of `flows`, or one that takes anything
+    found = _taken(flow)
+    if found is not hints.UNKNOWN:
+        return found
+    raise ValueError(
+        f"the first stages of {flow!r} do not say what they take: annotate one (def fn(item: int) ...), or write a "
+        "strategy of your own in place of inputs_for"
+    )
 
 
 def _taken(flow: Flow[Any, Any]) -> Any:
@@ -58,9 +50,8 @@ def _taken(flow: Flow[Any, Any]) -> Any:
         case Stage():
             return hints.taken(flow)
         case Chain():
-            known = (_taken(part) for part in flow.children)
-            first = next(known)
-            return first if first is not hints.UNKNOWN or not stages_only_identity(flow.first) else next(known)
+            neutral = not stages_of(flow.children[0])  # an identity under a name, say
+            return _taken(flow.children[1 if neutral else 0])
         case Each():
             element = _taken(flow.body)
             return element if element is hints.UNKNOWN else list[element]  # type: ignore[valid-type]

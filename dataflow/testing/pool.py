@@ -90,9 +90,26 @@ def total(*parts: int, **named: int) -> int:
     return sum(parts) + sum(named.values())
 
 
-def total_of(parts: dict[str, int]) -> int:
-    """Sum a named fan-out's parts, as they are."""
-    return sum(parts.values())
+def weighed(*parts: int, **named: int) -> int:
+    """Sum what is given, each with a weight of its place or name: unlike a plain sum, it shows when parts are mixed up.
+
+    Examples
+    --------
+    >>> weighed(1, 10, 100), weighed(b=10, a=1), weighed(a=10, b=1)
+    (321, 21, 12)
+    """
+    places = sum(weight * part for weight, part in enumerate(parts, 1))
+    return places + sum((ord(name[0]) - ord("a") + 1) * part for name, part in named.items())
+
+
+def weighed_of(parts: dict[str, int]) -> int:
+    """Sum a named fan-out's parts, as they are, each with its name's weight."""
+    return weighed(**parts)
+
+
+def weighed_all(parts: list[int]) -> int:
+    """Sum a list, each element with the weight of its place."""
+    return weighed(*parts)
 
 
 def difference(a: int, b: int) -> int:

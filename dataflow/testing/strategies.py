@@ -197,7 +197,7 @@ def _chain(draw: DrawFn, part: _Part) -> _Ints:
 
 def _open_fanout(draw: DrawFn, part: _Part) -> _Ints:
     parts = [part(3), part(3)] + ([part(3)] if draw(st.booleans()) else [])
-    return _flow(functools.reduce(operator.or_, parts) >> combine(pool.total))
+    return _flow(functools.reduce(operator.or_, parts) >> combine(pool.weighed))
 
 
 def _fan(draw: DrawFn, part: _Part, own: int = 0) -> tuple[Any, int, bool]:
@@ -209,7 +209,7 @@ def _fan(draw: DrawFn, part: _Part, own: int = 0) -> tuple[Any, int, bool]:
 def _group(draw: DrawFn, part: _Part) -> _Ints:
     """Draw a group; from a named one the parts themselves are taken."""
     fan, _, named = _fan(draw, part, own=1)
-    return _flow(fan >> combine() >> pool.total_of if named else fan >> combine(pool.total))
+    return _flow(fan >> combine() >> pool.weighed_of if named else fan >> combine(pool.weighed))
 
 
 def _diamond(draw: DrawFn, part: _Part) -> _Ints:
@@ -226,7 +226,7 @@ def _nested(draw: DrawFn, part: _Part) -> _Ints:
 def _quorum(draw: DrawFn, part: _Part) -> _Ints:
     fan, count, _ = _fan(draw, part)
     within = _FOR_EVER if draw(st.booleans()) else None
-    return _flow(fan >> combine(pool.total, quorum=draw(st.integers(1, count)), within=within))
+    return _flow(fan >> combine(pool.weighed, quorum=draw(st.integers(1, count)), within=within))
 
 
 def _switch(draw: DrawFn, part: _Part) -> _Ints:
@@ -247,7 +247,7 @@ def _each(draw: DrawFn, part: _Part) -> _Ints:
     elements: Any = stage(pool.up_to_three)
     for body in _several(draw, part, own=2):
         elements = elements >> each(body)
-    return _flow(elements >> sum)
+    return _flow(elements >> pool.weighed_all)
 
 
 def _race(draw: DrawFn, part: _Part) -> _Ints:
