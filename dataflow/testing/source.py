@@ -242,12 +242,12 @@ class Writer:
         name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
         if module in self._homeless and isinstance(name, str) and "<" not in name and "." not in name:
             return self._written_out(thing, name)
-        if module is None or name is None or not _found(thing, module, name) or module == "__main__":
+        if module is None or name is None or not _found(thing, module, name):
             raise NotWritable(
                 f"{short_repr(thing)} cannot be imported by name: define it at the top level of a module, in place of "
                 "a lambda or a local function"
             )
-        if module == "builtins":
+        if module in ("builtins", "__main__"):
             return str(name)
         if module == _POOL:
             self.imports["from dataflow.testing import pool"] = None

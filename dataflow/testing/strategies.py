@@ -207,9 +207,10 @@ def _fan(draw: DrawFn, part: _Part, own: int = 0) -> tuple[Any, int, bool]:
 
 
 def _group(draw: DrawFn, part: _Part) -> _Ints:
-    """Draw a group; from a named one the parts themselves are taken."""
+    """Draw a group; from a named one the parts themselves may be taken."""
     fan, _, named = _fan(draw, part, own=1)
-    return _flow(fan >> combine() >> pool.weighed_of if named else fan >> combine(pool.weighed))
+    themselves = named and draw(st.booleans())
+    return _flow(fan >> combine() >> pool.weighed_of if themselves else fan >> combine(pool.weighed))
 
 
 def _diamond(draw: DrawFn, part: _Part) -> _Ints:

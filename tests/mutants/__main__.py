@@ -5,8 +5,8 @@ import statistics
 import sys
 import time
 
-from tests.mutants.catalogue import MUTANTS
-from tests.mutants.run import judge_all, shrunk
+from .catalogue import MUTANTS
+from .run import judge_all, shrunk
 
 MOST_SHRUNK = 10
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.mutants.catalogue import Mutant
+from .catalogue import Mutant
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 900.0  # seconds for one mutant, on a machine that may have much else to do
@@ -89,7 +89,7 @@ def python(folder: Path, *arguments: str, limit: float) -> tuple[int | None, str
 def judge(mutant: Mutant, source: Path = ROOT, seed: int = 0) -> Verdict:
     """Run the tests that have to do with a mutant, until the first one fails."""
     began = time.monotonic()
-    tests = [f"tests/{name}" for name in dict.fromkeys(mutant.tests)]
+    tests = [f"tests/{name}" for name in mutant.tests]
     with broken_copy(mutant, source) as folder:
         code, printed = python(folder, *PYTEST, f"--hypothesis-seed={seed}", *tests, limit=LIMIT)
     seconds = time.monotonic() - began

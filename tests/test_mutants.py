@@ -1,0 +1,35 @@
+"""The seeded bugs apply to the library as it is, and a sample of them is found."""
+
+import ast
+
+import pytest
+from mutants.catalogue import MUTANTS, SUITE, Mutant
+from mutants.run import ROOT, judge, mutated
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_applies(mutant: Mutant) -> None:
+    source = (ROOT / "dataflow" / mutant.file).read_text(encoding="utf-8")
+    assert ast.unparse(ast.parse(mutated(mutant, source))) != ast.unparse(ast.parse(source))
+    assert (ROOT / "tests" / mutant.likeliest).exists()
+
+
+def test_there_are_enough() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
+    assert sum(mutant.shrinks for mutant in MUTANTS) >= 10
+    assert all((ROOT / "tests" / name).exists() for name in SUITE)
+
+
+def test_one_that_does_not_apply_is_told() -> None:
+    with pytest.raises(ValueError, match="does not apply: its text is 0 times"):
+        mutated(MUTANTS[0], "")
+
+
+SAMPLE = ("canonicalize: a combine takes its parts backwards", "columns: faults at the wrong items", "merge: impure")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_mutant_is_found(name: str) -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name.startswith(name))
+    assert judge(mutant).killed_by is not None
