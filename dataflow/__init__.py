@@ -25,7 +25,7 @@ from dataflow.expr import Flow, combine, each, fanout, identity, race, stage, sw
 if TYPE_CHECKING:
     from dataflow import testing as testing
     from dataflow import torch as torch
-    from dataflow.executors import Failure, Inline, Session
+    from dataflow.executors import Failure, Inline, Session, Threads
     from dataflow.plan import Plan
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "RoutingError",
     "Session",
     "SessionClosed",
+    "Threads",
     "combine",
     "each",
     "fanout",
@@ -57,6 +58,7 @@ _LATER = {
     "Failure": "dataflow.executors",
     "Inline": "dataflow.executors",
     "Session": "dataflow.executors",
+    "Threads": "dataflow.executors",
     "Plan": "dataflow.plan",
 }
 _MODULES = ("testing", "torch")

@@ -7,6 +7,7 @@ is a bug.
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -35,6 +36,8 @@ class Kind:
 
 EXECUTORS = {
     "inline": Kind(df.Inline, in_turn=True),
+    "threads": Kind(df.Threads),
+    "one thread": Kind(functools.partial(df.Threads, workers=1)),
 }
 
 

@@ -9,14 +9,15 @@ from dataflow.executors.faults import Failure
 from dataflow.executors.inline import Inline
 from dataflow.executors.protocol import Executor
 from dataflow.executors.session import Session
+from dataflow.executors.threads import Threads
 from dataflow.expr.origin import caller
 
-__all__ = ["Executor", "Failure", "Inline", "Session", "resolve"]
+__all__ = ["Executor", "Failure", "Inline", "Session", "Threads", "resolve"]
 
 DEFAULT = "inline"
 """The executor that runs a flow unless another is named."""
 
-_BY_NAME = {"inline": Inline}
+_BY_NAME: dict[str, type[Inline] | type[Threads]] = {"inline": Inline, "threads": Threads}
 
 
 def resolve(executor: Any = None) -> Executor:
@@ -45,5 +46,5 @@ def resolve(executor: Any = None) -> Executor:
         return executor
     raise OptionError(
         f"there is no executor {executor!r} in this version ({caller()}): there are "
-        f"{', '.join(map(repr, _BY_NAME))}, and Inline(...)"
+        f"{', '.join(map(repr, _BY_NAME))}, and Inline(...) and Threads(...)"
     )

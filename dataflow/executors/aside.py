@@ -37,6 +37,11 @@ def go_on() -> None:
         raise Abandoned
 
 
+def watch(cancel: threading.Event) -> None:
+    """Make the work that this context is for one that is given up when `cancel` is set."""
+    _cancelled.set((*_cancelled.get(), cancel))
+
+
 def started_by(thread: threading.Thread | None) -> bool:
     """Return whether what runs here is work that this thread does aside, and waits for."""
     return any(starter is thread for starter in _starters.get())

@@ -9,11 +9,10 @@ from dataflow.executors.aside import go_on
 from dataflow.executors.calls import BatchCall, Collating, collates
 from dataflow.executors.faults import Fault, Faults, add_note, outcome
 from dataflow.executors.link import Program
+from dataflow.executors.rows import Column
 from dataflow.executors.stats import StepStats
 from dataflow.expr.stage import short_repr
 from dataflow.graph import Value, ops
-
-Column = list[Any]
 
 
 class Batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from typing import Any, Protocol
@@ -100,10 +101,10 @@ class Replica:
         """Whether there is an instance."""
         return self._outer.made is not None
 
-    def construct(self) -> Any:
-        """Return the instance, constructing it if there is none yet."""
-        with self.held() as instance:
-            return instance
+    @property
+    def busy(self) -> bool:
+        """Whether a thread has it."""
+        return self._outer.taker is not None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Any]:
@@ -121,12 +122,21 @@ class Replica:
         finally:
             seat.leave()
 
-    def renew(self) -> None:
+    def renew(self, holder: threading.Thread | None = None) -> None:
         """Forget an instance that a thread which was given up still holds; the next call constructs another.
 
+        Parameters
+        ----------
+        holder : Thread, optional
+            The thread; by default whichever has it.
+
+        Notes
+        -----
         One that is still being constructed is waited for: another would take as long, and there is no end to it.
         """
         seat: _Seat | None = self._outer
+        if holder is not None and self._outer.taker is not holder:
+            return
         while seat is not None and seat.lock.acquire(blocking=False):
             seat.lock.release()
             seat = seat.inner
@@ -163,6 +173,52 @@ class Replica:
         return outer.made, seat
 
 
+class Replicas:
+    """All instances of a class stage: a call takes one that is free.
+
+    Parameters
+    ----------
+    stage : Stage
+        Whose class to construct, as often as its ``replicas`` say (where that is a range, up to its higher end).
+    """
+
+    def __init__(self, stage: Stage[Any, Any]) -> None:
+        count = stage.options.replicas
+        self.least, self.most = count if isinstance(count, tuple) else (count, count)
+        self._all = [Replica(stage) for _ in range(self.most)]
+        self._turns = itertools.count()
+
+    @property
+    def constructed(self) -> bool:
+        """Whether there is an instance."""
+        return any(replica.constructed for replica in self._all)
+
+    def construct(self, *, all_replicas: bool = False) -> None:
+        """Construct the first instance, or the least that there are to be."""
+        for replica in self._all[: self.least if all_replicas else 1]:
+            with replica.held():
+                pass
+
+    def held(self) -> contextlib.AbstractContextManager[Any]:
+        """Have an instance to oneself."""
+        return self._next().held()
+
+    def __call__(self, given: Any) -> Any:
+        return self._next()(given)
+
+    def renew(self, holder: threading.Thread | None = None) -> None:
+        """Forget the instances that a thread which was given up still holds (any thread by default)."""
+        for replica in self._all:
+            replica.renew(holder)
+
+    def _next(self) -> Replica:
+        """Return the first replica that is free, so that no more are constructed than are needed at once."""
+        if self.most == 1:
+            return self._all[0]
+        free = next((replica for replica in self._all if not replica.busy), None)
+        return free or self._all[next(self._turns) % self.most]
+
+
 def checked_results(stage: Stage[Any, Any], given: int, results: Any) -> list[Any]:
     """Return a batch's results if there is one for each item; raise `BatchSizeError` otherwise."""
     unordered = isinstance(results, (str, bytes, Mapping, Set))
@@ -193,7 +249,7 @@ class BatchCall:
     stage : Stage
         The stage.
     target : callable
-        Its function or replica.
+        Its function or replicas.
     ceiling : int
         The most items a call: the stage's ``batch``, or less after it ran out of memory.
     """
@@ -203,8 +259,8 @@ class BatchCall:
     ceiling: int
 
     def held(self) -> contextlib.AbstractContextManager[Any]:
-        """Have to oneself the object that is called: the function, or the replica's instance."""
-        return self.target.held() if isinstance(self.target, Replica) else contextlib.nullcontext(self.target)
+        """Have to oneself the object that is called: the function, or an instance of the class."""
+        return self.target.held() if isinstance(self.target, Replicas) else contextlib.nullcontext(self.target)
 
     def one(self, item: Any) -> Any:
         """Return the result of a single item."""
@@ -241,7 +297,7 @@ class BatchCall:
         results: list[Any] = [None] * len(items)
         errors: dict[int, Exception] = {}
         self.learn(first, len(items))
-        if len(items) == 1 or (isinstance(self.target, Replica) and not self.target.constructed):
+        if len(items) == 1 or (isinstance(self.target, Replicas) and not self.target.constructed):
             return results, whole
         if not self.stage.options.pure:
             add_note(

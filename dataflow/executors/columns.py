@@ -10,19 +10,17 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from dataflow.executors import policies
-from dataflow.executors.aside import Task, aside, go_on
+from dataflow.executors.aside import Task, go_on
 from dataflow.executors.batches import Batches
 from dataflow.executors.faults import Fault, Faults, outcome
 from dataflow.executors.link import Program
+from dataflow.executors.rows import Column, fault_of, one_by_one
 from dataflow.executors.stats import StepStats
 from dataflow.graph import Value, ops
 from dataflow.plan import Block, Step
-
-Column = list[Any]
 
 
 class Columns:
@@ -78,7 +76,7 @@ class Columns:
         stats = self._stats[step.name]
         began = self._program.clock.now()
         if not step.batches:
-            made, faults = self._one_by_one(step, inputs)
+            made, faults = one_by_one(self._program, step.op, self._program.function(step.op), inputs)
         elif isinstance(step.op, (ops.Call, ops.Batched)):
             made, faults = Batches(self._program, step.op, stats).run(inputs)
         else:
@@ -86,29 +84,6 @@ class Columns:
             made = [column]
         stats.count(count, len(faults), self._program.clock.now() - began)
         return made, faults
-
-    # -- one by one --------------------------------------------------------------------------------------------------
-
-    def _one_by_one(self, step: Step, inputs: list[Column]) -> tuple[list[Column], Faults]:
-        function = self._program.function(step.op)
-        if aside():
-            function = _while_wanted(function)
-        results: Column = []
-        faults: Faults = {}
-        rows: Any = inputs[0] if len(inputs) == 1 else list(zip(*inputs, strict=True))
-        for error in _failing(function, rows, results, spread=len(inputs) > 1):
-            faults[len(results)] = self._fault(error, step)
-            results.append(None)
-        if len(step.outputs) == 1:
-            return [results], faults
-        blank = (None,) * len(step.outputs)
-        filled = [blank if row is None else row for row in results] if faults else results
-        return [list(column) for column in zip(*filled, strict=True)], faults
-
-    def _fault(self, error: Exception, step: Step) -> Fault:
-        # a stage by itself is to blame whatever generated code its error has come through: flows that it runs have some
-        culprit = None if isinstance(step.op, ops.Call) else self._program.culprit(error)
-        return Fault(error, culprit or step.op)
 
     # -- constructs that hold batched stages ---------------------------------------------------------------------------
 
@@ -156,7 +131,7 @@ class Columns:
             _, error = outcome(elements.extend, item)
             if error is not None:
                 del elements[ends[-1] if ends else 0 :]
-                faults[position] = self._fault(error, step)
+                faults[position] = fault_of(self._program, step.op, error)
             ends.append(len(elements))
         values, failed = self._block(step.bodies[0], elements)
         results: Column = []
@@ -248,7 +223,7 @@ class Columns:
                 continue
             results[position], error = outcome(policies.gather, op, parts)
             if error is not None:
-                faults[position] = self._fault(error, step)
+                faults[position] = fault_of(self._program, step.op, error)
         return results, faults
 
     def _quorum_enough(self, op: ops.Quorum, count: int, within: float) -> policies.Enough:
@@ -274,40 +249,6 @@ class Columns:
         if any(task.left for task in tasks):
             self._program.renew(step.op)
         return {index: task.result() for index, task in enumerate(tasks) if not task.left}
-
-
-def _failing(function: Callable[..., Any], rows: Column, results: Column, *, spread: bool) -> Iterator[Exception]:
-    """Add the results of the rows, and yield the error of each that has none, in its turn.
-
-    Being a generator, it keeps the frames of these errors from leading to the columns: see `faults.outcome`.
-    """
-    append = results.append
-    try:
-        if spread:
-            for row in rows:
-                try:
-                    append(function(*row))
-                except Exception as error:
-                    yield error
-        else:
-            for row in rows:
-                try:
-                    append(function(row))
-                except Exception as error:
-                    yield error
-    finally:
-        del append, results
-        rows = row = []
-
-
-def _while_wanted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a step's function as work aside calls it: no more once the work has been given up."""
-
-    def run(*row: Any) -> Any:
-        go_on()
-        return function(*row)
-
-    return run
 
 
 def _in_groups(step: Step, items: Column, run: Callable[[Column], tuple[Column, Faults]]) -> tuple[Column, Faults]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataflow.executors import policies
 from dataflow.executors.aside import Aside
-from dataflow.executors.calls import BatchCall, Replica
+from dataflow.executors.calls import BatchCall, Replicas
 from dataflow.executors.clock import Clock
 from dataflow.executors.faults import add_note
 from dataflow.expr.stage import Stage
@@ -28,16 +28,13 @@ class Program:
         What to run.
     clock : Clock
         By which timeouts and back-off are measured.
-    place : str
-        Where it runs, for notes on errors.
     """
 
-    def __init__(self, plan: Plan, clock: Clock, place: str = "inline") -> None:
+    def __init__(self, plan: Plan, clock: Clock) -> None:
         self.plan = plan
         self.clock = clock
         self.aside = Aside(clock)
-        self._place = place
-        self._replicas: dict[Any, Replica] = {}
+        self._replicas: dict[Any, Replicas] = {}
         self._batch_calls: dict[int, BatchCall] = {}
         self._functions: dict[int, Function] = {}
         self._regions: dict[int, Region] = {}
@@ -98,24 +95,30 @@ class Program:
             return self._batch_calls[id(op)]
 
     def target(self, stage: Stage[Any, Any]) -> Callable[[Any], Any]:
-        """Return what a stage calls: its function, or its replica, shared by equal pure stages."""
+        """Return what a stage calls: its function, or its replicas, shared by equal pure stages."""
         if not stage.constructed:
             return stage.fn
         key = stage if stage.options.pure else id(stage)
         with self._lock:
             if key not in self._replicas:
-                self._replicas[key] = Replica(stage)
+                self._replicas[key] = Replicas(stage)
             return self._replicas[key]
 
-    def construct(self) -> None:
-        """Construct every class stage now, so that what cannot be constructed is known."""
+    def construct(self, *, all_replicas: bool = False) -> None:
+        """Construct every class stage now, so that what cannot be constructed is known.
+
+        Parameters
+        ----------
+        all_replicas : bool
+            Whether to construct each of a stage's replicas, or the first alone, which is all that one thread needs.
+        """
         for region in regions(self.plan.region):
             for node in region.nodes:
                 if isinstance(node.op, ops.Call) and node.op.stage.constructed:
-                    replica = self.target(node.op.stage)
-                    if isinstance(replica, Replica):
+                    target = self.target(node.op.stage)
+                    if isinstance(target, Replicas):
                         try:
-                            replica.construct()
+                            target.construct(all_replicas=all_replicas)
                         except Exception as error:
                             self.note(error, node.op, None)
                             raise
@@ -132,7 +135,7 @@ class Program:
     def _renew(self, root: Region) -> None:
         for region in regions(root):
             for node in region.nodes:
-                if isinstance(node.op, ops.Call) and isinstance(target := self.target(node.op.stage), Replica):
+                if isinstance(node.op, ops.Call) and isinstance(target := self.target(node.op.stage), Replicas):
                     target.renew()
 
     # -- binding -----------------------------------------------------------------------------------------------------
@@ -240,14 +243,14 @@ class Program:
             trace = trace.tb_next
         return found
 
-    def note(self, error: Exception, op: ops.Op | None, index: int | None) -> str:
-        """Add the note of an op's failure to an error, once, and return the op's name."""
+    def note(self, error: Exception, op: ops.Op | None, index: int | None, where: str = "inline") -> str:
+        """Add the note of an op's failure to an error, once, and return the op's name; `where` it was run."""
         name = self.plan.label(op) if op is not None and id(op) in self.plan.labels else "?"
         what = "stage" if isinstance(op, ops.Call) else "op"
         place = f" ({op.origin})" if op is not None and op.origin is not None else ""
         item = "" if index is None else f" on item {index}"
         inside = self._inside(op)
-        add_note(error, f"dataflow: {what} {name!r}{place} failed{item}; {inside}, run {self._place}, in this process")
+        add_note(error, f"dataflow: {what} {name!r}{place} failed{item}; {inside}, run {where}, in this process")
         return name
 
     def _inside(self, op: ops.Op | None) -> str:

@@ -15,6 +15,8 @@ class StepReport(TypedDict):
     items: int
     failures: int
     batches: dict[int, int]
+    dispatched: dict[str, int]
+    queue_seconds: float
     seconds: float
 
 
@@ -22,8 +24,13 @@ class SessionReport(TypedDict):
     """What `Session.stats` returns.
 
     Keys: ``executor``, its name; ``digest``, the plan's; ``items`` and ``failures``, of the whole flow;
-    ``abandoned_threads``, left behind by timeouts and races; ``steps``, by the steps' names: the items that reached it,
-    those that failed there, how many calls were made with each batch size, and the seconds spent in it.
+    ``abandoned_threads``, left behind by timeouts and races; ``steps``, by the steps' names: the ``items`` that reached
+    it, the ``failures`` among them, in ``batches`` how many calls were made with each batch size, in ``dispatched`` how
+    many batches were called for each reason, ``queue_seconds`` that items have waited for it (each item's counts), and
+    ``seconds`` spent in it.
+
+    The reasons: ``full``; ``flushed``, for nothing else could bring more; ``waited``, for its time was up; ``lone``,
+    for to wait for others would not have paid.
     """
 
     executor: str
@@ -42,7 +49,9 @@ class StepStats:
         self._items = 0
         self._failures = 0
         self._seconds = 0.0
+        self._queue_seconds = 0.0
         self._batches: Counter[int] = Counter()
+        self._dispatched: Counter[str] = Counter()
 
     def count(self, items: int, failures: int, seconds: float) -> None:
         """Count items that the step was given, and the time that it took."""
@@ -56,6 +65,16 @@ class StepStats:
         with self._lock:
             self._batches[size] += 1
 
+    def dispatch(self, reason: str) -> None:
+        """Count why a batch was called when it was."""
+        with self._lock:
+            self._dispatched[reason] += 1
+
+    def queued(self, seconds: float) -> None:
+        """Count time that items have waited for the step."""
+        with self._lock:
+            self._queue_seconds += seconds
+
     def report(self) -> StepReport:
         """Return the counts."""
         with self._lock:
@@ -63,6 +82,8 @@ class StepStats:
                 "items": self._items,
                 "failures": self._failures,
                 "batches": dict(sorted(self._batches.items())),
+                "dispatched": dict(sorted(self._dispatched.items())),
+                "queue_seconds": self._queue_seconds,
                 "seconds": self._seconds,
             }
 

@@ -52,10 +52,11 @@ def first_call(flow: Flow[Any, Any], item: Any) -> Any:
 
 def map_items(flow: Flow[Any, Any], items: Iterable[Any], executor: Any, **options: Any) -> Iterator[Any]:
     """See `Flow.map`."""
-    from dataflow.executors import Inline, resolve
+    from dataflow.executors import Inline, Threads, resolve
 
     chosen = resolve(executor)
-    program = program_of(flow) if chosen == Inline(max_in_flight=chosen.max_in_flight) else chosen.program(flow)
+    plain = isinstance(chosen, (Inline, Threads)) and chosen.passes is None and chosen.clock is None
+    program = program_of(flow) if plain else chosen.program(flow)
     return chosen.map(program, items, **options)
 
 

@@ -132,6 +132,10 @@ class Plan:
         """Return the name of an op that is unique in the plan."""
         return self.labels[id(op)]
 
+    def apart(self, op: ops.Fused) -> Block:
+        """Return what a fused step holds as steps of their own, for who runs its branches beside one another."""
+        return _block(op.body, self.labels)
+
     def walk(self) -> Iterator[tuple[int, Step]]:
         """Yield every step with its depth, each before the steps that it holds.
 

@@ -87,7 +87,7 @@ class Simulated:
 
     def program(self, flow: Flow[Any, Any]) -> Program:
         """Return a flow planned and made callable."""
-        return Program(self.plan(flow), self.clock or VirtualClock(), "simulated")
+        return Program(self.plan(flow), self.clock or VirtualClock())
 
     def open(self, flow: Flow[Any, Any]) -> SimulatedSession:
         """Open a session, constructing all class stages now."""
@@ -150,7 +150,7 @@ class SimulatedSession(Session):
         self._drive(task.ended)
         if task.fault is None:
             return task.value
-        self._program.note(task.fault.error, task.fault.op, None)
+        self._program.note(task.fault.error, task.fault.op, None, "simulated")
         raise task.fault.release()
 
     def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:
@@ -207,7 +207,7 @@ class SimulatedSession(Session):
             if task.fault is None:
                 promise.set_result(task.value)
             else:
-                self._program.note(task.fault.error, task.fault.op, None)
+                self._program.note(task.fault.error, task.fault.op, None, "simulated")
                 promise.set_exception(task.fault.release())
 
     # -- many items --------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ class SimulatedSession(Session):
         if fault is None:
             yield task.value
             return
-        stage = self._program.note(fault.error, fault.op, index)
+        stage = self._program.note(fault.error, fault.op, index, "simulated")
         if on_error == "raise":
             raise fault.release()
         if on_error == "record":

@@ -8,7 +8,7 @@ from typing import Any
 
 from dataflow.executors import policies
 from dataflow.executors.batches import Batches
-from dataflow.executors.calls import Replica
+from dataflow.executors.calls import Replicas
 from dataflow.executors.faults import Fault, outcome
 from dataflow.executors.link import Program
 from dataflow.executors.stats import StepStats
@@ -158,7 +158,7 @@ class Steps:
     def _instances(self, step: Step) -> list[int]:
         """Return the class instances that a step calls, each of which is called by one at a time."""
         targets = [self._program.target(call.stage) for call in step.stages]
-        return sorted({id(target) for target in targets if isinstance(target, Replica)})
+        return sorted({id(target) for target in targets if isinstance(target, Replicas)})
 
     # -- batches -----------------------------------------------------------------------------------------------------
 

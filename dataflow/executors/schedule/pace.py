@@ -1,0 +1,94 @@
+"""What calls cost, as far as it is known: to decide how many rows a call takes, and whether waiting for more pays."""
+
+from __future__ import annotations
+
+from dataflow.executors.schedule.layout import Slot
+
+CALL_SECONDS = 0.001
+"""About how long a call of many rows should take: long beside what it costs to hand it over, short beside a person."""
+
+APART_SECONDS = 0.001
+"""From which time on, a row, the branches of a fused step are run beside one another: handing a branch to another
+thread
+and getting it back takes about a tenth of that."""
+
+_MOST_ROWS = 256
+_WEIGHT = 0.5
+_WEIGHT_UP = 0.05
+_FORGET = 0.9
+
+
+class Pace:
+    """Learns from the calls that have been made."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, float] = {}  # seconds a row, by step
+        self._batches: dict[int, Fit] = {}
+
+    def learn(self, slot: Slot, rows: int, seconds: float) -> None:
+        """Take note of a call with so many rows."""
+        key = id(slot.step)
+        each = seconds / rows
+        known = self._rows.get(key)
+        # what makes a call take longer than usual is most often something else that the machine is doing
+        weight = _WEIGHT if known is None or each < known else _WEIGHT_UP
+        self._rows[key] = each if known is None else known + weight * (each - known)
+
+    def learn_batch(self, slot: Slot, rows: int, seconds: float) -> None:
+        """Take note of a batch of so many rows."""
+        self._batches.setdefault(id(slot.step), Fit()).add(rows, seconds)
+
+    def rows_in(self, seconds: float) -> int | None:
+        """Return how many rows go through all steps in that time, batches apart; None where it is not known."""
+        if not self._rows and not self._batches:
+            return None
+        each = sum(self._rows.values())
+        return _MOST_ROWS if each * _MOST_ROWS <= seconds else int(seconds / each)
+
+    def grain(self, slot: Slot, rows: int) -> int:
+        """Return how many of so many rows to call a step on at once: few if they take long, one until it is known."""
+        each = self._rows.get(id(slot.step))
+        if each is None:
+            return 1
+        return rows if each * rows <= CALL_SECONDS else max(1, min(_MOST_ROWS, int(CALL_SECONDS / each)))
+
+    def apart(self, slot: Slot) -> bool:
+        """Return whether a fused step takes, or may take, so long that its branches should not wait for one another."""
+        each = self._rows.get(id(slot.step))
+        return each is None or each > APART_SECONDS
+
+    def fixed(self, slot: Slot) -> float:
+        """Return the seconds that a batch takes whatever its size, as far as known."""
+        fit = self._batches.get(id(slot.step))
+        return 0.0 if fit is None else fit.fixed
+
+
+class Fit:
+    """A line through the times of batches: seconds = a·rows + b, the old ones counting less and less.
+
+    Notes
+    -----
+    Weighted least squares over sums that are multiplied by a factor below 1 with every batch. With one size only, it
+    cannot be known how much of the time is fixed: all of it might be, and is taken to be.
+    """
+
+    def __init__(self) -> None:
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+
+    def add(self, rows: int, seconds: float) -> None:
+        """Take note of a batch."""
+        self._n = self._n * _FORGET + 1
+        self._x = self._x * _FORGET + rows
+        self._y = self._y * _FORGET + seconds
+        self._xx = self._xx * _FORGET + rows * rows
+        self._xy = self._xy * _FORGET + rows * seconds
+
+    @property
+    def fixed(self) -> float:
+        """The b of the line, at least 0 and at most the mean."""
+        mean = self._y / self._n
+        spread = self._n * self._xx - self._x * self._x
+        if spread < 1e-9 * self._xx * self._n:
+            return mean
+        slope = (self._n * self._xy - self._x * self._y) / spread
+        return min(max(0.0, mean - slope * self._x / self._n), mean)

@@ -1,0 +1,388 @@
+"""The schedule of a session: which work is next, of all that its items have still to go through.
+
+It is a state machine and nothing else. It starts no thread, holds no lock and reads no clock but to be told the time:
+whoever owns it calls it from one thread at a time. `take` gives work, `finish` brings it back, and `expire` says that
+time has passed. So the same schedule runs under many threads, or under one and a clock that a test moves.
+
+Why nothing is lost or done twice: every accepted row is in exactly one place, which is a frame. Within its frame, each
+step that the row has reached has it either among its waiting rows, or in one work, or in one construct. Each of these
+ends in `Frame.settle`, once, and a closed frame takes nothing any more.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dataflow.errors import DeadlineExceeded
+from dataflow.executors.calls import Replicas
+from dataflow.executors.clock import Clock
+from dataflow.executors.faults import Fault, Faults
+from dataflow.executors.link import Program
+from dataflow.executors.rows import Column
+from dataflow.executors.schedule.constructs import CONSTRUCTS, Construct
+from dataflow.executors.schedule.frames import Frame
+from dataflow.executors.schedule.gates import Gate, Gates
+from dataflow.executors.schedule.layout import Kind, Layouts, Slot
+from dataflow.executors.schedule.pace import Pace
+from dataflow.executors.schedule.queues import BatchQueue, Reason
+from dataflow.executors.schedule.ticket import Ticket
+from dataflow.executors.schedule.timers import Timers
+from dataflow.executors.schedule.work import Positions, Rows, Work
+from dataflow.executors.stats import StepStats
+from dataflow.graph import ops
+
+_ENOUGH_BATCHES = 2  # how many full batches may wait for a step before nothing more is read for it
+
+
+def no_source() -> float:
+    """Say that nothing is expected."""
+    return -math.inf
+
+
+class Schedule:
+    """What is to be run of a program, for all items that were accepted.
+
+    Parameters
+    ----------
+    program : Program
+        The linked plan.
+    stats : mapping of str to StepStats
+        Where to count, by the steps' names.
+
+    Attributes
+    ----------
+    running : set of Work
+        What has been taken and not brought back.
+    left : list of Work
+        Running work that nobody wants any more, since it was looked at last: its threads are to be given up.
+    ended : list of Ticket
+        What has ended since it was looked at last.
+    in_flight : int
+        How many accepted items have no outcome yet.
+    waiting : int
+        How many of them have not begun to run.
+    source : callable
+        The moment until which batches had better wait for the items that a source is about to bring; before all time
+        where none is.
+    """
+
+    def __init__(self, program: Program, stats: Mapping[str, StepStats]) -> None:
+        self.program = program
+        self.layouts = Layouts(program.plan, stats)
+        self.pace = Pace()
+        self.timers = Timers()
+        self.running: set[Work] = set()
+        self.left: list[Work] = []
+        self.ended: list[Ticket] = []
+        self.in_flight = 0
+        self.waiting = 0
+        self.source: Callable[[], float] = no_source
+        self._clock: Clock = program.clock
+        self._gates = Gates(program)
+        self._queues: dict[int, BatchQueue] = {}
+        self._filling: dict[int, BatchQueue] = {}  # those in which rows wait
+        self._ready: list[tuple[int, int, int, Rows]] = []
+        self._numbers = itertools.count()
+        self._agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    # -- what its owner calls ------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time."""
+        return self._clock.now()
+
+    def accept(self, ticket: Ticket) -> None:
+        """Take in new items."""
+        ticket.number = next(self._numbers)
+        self.in_flight += len(ticket.items)
+        self.waiting += len(ticket.items)
+        frame = Frame(
+            self,
+            self.layouts.of(self.program.plan.block),
+            [ticket.items],
+            _Root(self, ticket),
+            ticket=ticket,
+            timed=ticket.deadline is not None,
+        )
+        ticket.frame = frame
+        if ticket.deadline is not None:
+            ticket.timer = self.timers.at(self.now() + ticket.deadline, functools.partial(self._late, ticket))
+        self.later(frame.start)
+        self._settle()
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Forget items: their outcomes are wanted no more."""
+        frame = ticket.frame
+        if frame is not None and not frame.closed:
+            alive = len(frame.alive())
+            frame.close()
+            self._ended(ticket, alive)
+        self._settle()
+
+    def take(self) -> Work | None:
+        """Return the work that is to be done next, or None where there is none now."""
+        now = self.now()
+        for choose in (self._full_batch, self._rows, self._partial_batch):
+            work = choose(now)
+            if work is not None:
+                return work
+        return None
+
+    def finish(self, work: Work) -> None:
+        """Take work back that has been run."""
+        self._release(work)
+        slot, size = work.slot, work.size
+        counted = (0, 0) if slot.part else (size, len(work.faults))
+        slot.stats.count(*counted, work.seconds)
+        if not work.faults:
+            learn = self.pace.learn_batch if slot.kind is Kind.BATCH else self.pace.learn
+            if work.parts[0].function is None:
+                learn(slot, size, work.seconds)
+            for part in work.parts:
+                part.frame.spent += work.seconds * len(part.positions) / size
+        work.deliver()
+        self._settle()
+
+    def forget(self, work: Work) -> None:
+        """Take work back that has come to nothing, for it was interrupted."""
+        if work in self.running:
+            self._release(work)
+
+    def expire(self) -> None:
+        """Do what is due by now."""
+        for call in self.timers.due(self.now()):
+            self.later(call)
+            self._settle()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits to be run, now or later."""
+        return bool(self._ready or self._filling)
+
+    @property
+    def more(self) -> bool:
+        """Whether there is work for another thread, as far as can be seen at a glance."""
+        return bool(self._ready) or any(queue.count >= queue.size for queue in self._filling.values())
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more items would find something to do: they are read no further ahead than that."""
+        enough = _ENOUGH_BATCHES
+        if len(self._ready) >= enough:
+            return False
+        return all(
+            queue.count < enough * queue.size * (queue.gate.places if queue.gate else 1)
+            for queue in self._filling.values()
+        )
+
+    @property
+    def wake(self) -> float:
+        """The next moment at which something will be due, if nothing happens before; infinity where there is none."""
+        when = self.timers.next
+        moments = [math.inf if when is None else when]
+        now = self.now()
+        for queue in self._filling.values():
+            reason, moment = queue.due(now, self.pace.fixed(queue.slot), flush=False)
+            if reason is None and not (queue.gate and queue.gate.full):
+                moments.append(moment)
+        if not self._ready and (moment := self.source()) > now:
+            moments.append(moment)
+        return min(moments)
+
+    def chunk(self, seconds: float) -> int | None:
+        """Return how many items take that long in the steps that are run item by item; None where it is not known.
+
+        What they take in batches does not count: those form by themselves.
+        """
+        return self.pace.rows_in(seconds)
+
+    # -- what its parts call -------------------------------------------------------------------------------------------
+
+    def later(self, call: Callable[..., None], *given: Any) -> None:
+        """Call something once what happens now has happened: constructs nest deeper than Python's stack."""
+        self._agenda.append((call, given))
+
+    def begin(self, frame: Frame, slot: Slot, positions: Positions) -> None:
+        """Let a frame's rows come to a step."""
+        if slot.kind is Kind.FRAMES or (slot.wide and self.pace.apart(slot)):
+            construct = CONSTRUCTS[type(slot.step.op)](self, frame, slot)
+            frame.constructs[slot.index] = construct
+            if not slot.part:
+                slot.stats.count(len(positions), 0, 0.0)
+            self.later(self._begin_construct, construct, positions)
+        elif slot.kind is Kind.BATCH:
+            queue = self._queue(slot)
+            queue.add(Rows(frame, slot, positions, self.now()))
+            self._filling[id(slot.step)] = queue
+        else:
+            self.add(Rows(frame, slot, positions, self.now()))
+
+    def _begin_construct(self, construct: Construct, positions: Positions) -> None:
+        frame = construct.frame
+        alive = frame.alive(positions)
+        frame.drop(construct.slot, len(positions) - len(alive))
+        if not frame.closed and alive:
+            construct.begin(alive)
+
+    def add(self, rows: Rows) -> None:
+        """Let rows wait for a call of a step's function."""
+        # what came first goes first, and then what is furthest: it makes room
+        heapq.heappush(self._ready, (rows.frame.ticket.number, -rows.slot.order, next(self._numbers), rows))
+
+    def leave(self, work: Work) -> None:
+        """Give running work up."""
+        work.left = True
+        if work.cancel is not None:
+            work.cancel.set()
+        self._release(work)
+        self.left.append(work)
+        for call in work.slot.step.stages:
+            target = self.program.target(call.stage)
+            if isinstance(target, Replicas) and work.thread is not None:
+                target.renew(work.thread)
+
+    # -- taking --------------------------------------------------------------------------------------------------------
+
+    def _full_batch(self, now: float) -> Work | None:
+        for queue in self._filling.values():
+            if queue.count >= queue.size and not (queue.gate and queue.gate.full):
+                return self._batch(queue, "full", now)
+        return None
+
+    def _rows(self, now: float) -> Work | None:
+        while self._ready:
+            *place, rows = heapq.heappop(self._ready)
+            frame, slot = rows.frame, rows.slot
+            gate = self._gates.of(slot) if rows.function is None else None
+            if gate is not None and gate.full:
+                gate.waiting.append(rows)
+                continue
+            frame.drop(slot, rows.prune())
+            self._settle()
+            if frame.closed or not rows.positions:
+                self._pass_on(gate)
+                continue
+            count = len(rows.positions)
+            grain = self.pace.grain(slot, count) if rows.function is None else count
+            if grain < count:
+                rest, rows = rows, rows.split(grain)
+                heapq.heappush(self._ready, (place[0], place[1], place[2], rest))
+            return self._work([rows], gate, now)
+        return None
+
+    def _partial_batch(self, now: float) -> Work | None:
+        earliest = min((work.slot.order for work in self.running), default=math.inf)
+        expecting = now < self.source()
+        for queue in self._filling.values():
+            if queue.gate is not None and queue.gate.full:
+                continue
+            # nothing that runs, and no source, leads here
+            flush = not expecting and queue.slot.order <= earliest
+            reason, _ = queue.due(now, self.pace.fixed(queue.slot), flush=flush)
+            if reason is not None:
+                return self._batch(queue, reason, now)
+        return None
+
+    def _batch(self, queue: BatchQueue, reason: Reason, now: float) -> Work | None:
+        parts = queue.take(reason, now)
+        if not queue.count:
+            del self._filling[id(queue.slot.step)]
+        self._settle()
+        if not parts:
+            return self.take()
+        queue.slot.stats.dispatch(reason)
+        return self._work(parts, queue.gate, now)
+
+    def _work(self, parts: list[Rows], gate: Gate | None, now: float) -> Work:
+        work = Work(self.program, parts, gate)
+        if gate is not None:
+            gate.taken += 1
+        self.running.add(work)
+        waited = 0.0
+        for part in parts:
+            part.frame.running.add(work)
+            self._begun(part.frame.ticket)
+            waited += (now - part.since) * len(part.positions)
+        work.slot.stats.queued(waited)
+        return work
+
+    def _release(self, work: Work) -> None:
+        """Note that work is under way no more, and let those pass that it has kept waiting."""
+        self.running.discard(work)
+        for part in work.parts:
+            part.frame.running.discard(work)
+        gate = work.gate
+        if gate is not None:
+            gate.taken -= 1
+            self._pass_on(gate)
+
+    def _pass_on(self, gate: Gate | None) -> None:
+        """Let rows pass in the place of others that need it no more."""
+        if gate is not None and gate.waiting and not gate.full:
+            self.add(gate.waiting.popleft())
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def _queue(self, slot: Slot) -> BatchQueue:
+        key = id(slot.step)
+        if key not in self._queues:
+            region = self.program.region(slot.step.op)
+            calls = [node.op for node in region.ops() if isinstance(node.op, ops.Call)]
+            max_wait = min(call.stage.options.max_wait for call in calls)
+            self._queues[key] = BatchQueue(
+                slot, [self.program.batch_call(call) for call in calls], self._gates.of(slot), max_wait
+            )
+        return self._queues[key]
+
+    def _settle(self) -> None:
+        """Let everything happen that has to happen now."""
+        agenda = self._agenda
+        while agenda:
+            call, given = agenda.popleft()
+            call(*given)
+
+    def _late(self, ticket: Ticket) -> None:
+        frame = ticket.frame
+        if frame is not None and not frame.closed:
+            error = DeadlineExceeded(f"not done within the deadline of {ticket.deadline:g} s that the item was given")
+            frame.fail({position: Fault(error, None) for position in frame.alive()})
+
+    def _begun(self, ticket: Ticket) -> None:
+        if not ticket.begun:
+            ticket.begun = True
+            self.waiting -= len(ticket.items)
+
+    def _ended(self, ticket: Ticket, count: int) -> None:
+        """Note that so many of a ticket's items have had their outcome."""
+        self.in_flight -= count
+        frame = ticket.frame
+        if frame is not None and frame.closed:
+            self._begun(ticket)
+            ticket.frame = None
+            if ticket.timer is not None:
+                self.timers.cancel(ticket.timer)
+            self.ended.append(ticket)
+
+
+class _Root:
+    """Hands what becomes of items to their ticket."""
+
+    def __init__(self, schedule: Schedule, ticket: Ticket) -> None:
+        self._schedule = schedule
+        self._ticket = ticket
+
+    def succeeded(self, frame: Frame, positions: Positions, columns: list[Column]) -> None:
+        """Take the results."""
+        self._ticket.succeeded(positions, columns[0])
+        self._schedule._ended(self._ticket, len(positions))
+
+    def failed(self, frame: Frame, faults: Faults) -> None:
+        """Take the faults."""
+        self._ticket.failed(faults)
+        self._schedule._ended(self._ticket, len(faults))

@@ -1,0 +1,58 @@
+"""Items that were accepted together, from when they are accepted until each has its outcome."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dataflow.executors.faults import Fault
+
+if TYPE_CHECKING:
+    from dataflow.executors.schedule.frames import Frame
+    from dataflow.executors.schedule.timers import Timer
+
+
+class Ticket:
+    """Items accepted together; who wants their outcomes derives from it.
+
+    Parameters
+    ----------
+    items : list
+        The items.
+    patient : bool
+        Whether they come from a job that can wait until batches are full; otherwise somebody waits for each of them.
+    context : contextvars.Context
+        In which stages are to run.
+    deadline : float, optional
+        Seconds after which what is not done fails.
+
+    Attributes
+    ----------
+    number : int
+        The schedule's, in the order in which tickets are accepted: what came first is run first.
+    begun : bool
+        Whether any step has begun to run.
+    """
+
+    __slots__ = ("begun", "context", "deadline", "frame", "items", "number", "patient", "timer")
+
+    def __init__(
+        self, items: list[Any], *, patient: bool, context: contextvars.Context, deadline: float | None = None
+    ) -> None:
+        self.items = items
+        self.patient = patient
+        self.context = context
+        self.deadline = deadline
+        self.number = 0
+        self.begun = False
+        self.frame: Frame | None = None
+        self.timer: Timer | None = None
+
+    def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
+        """Take the results of these items."""
+        raise NotImplementedError
+
+    def failed(self, faults: Mapping[int, Fault]) -> None:
+        """Take the faults of these items."""
+        raise NotImplementedError

@@ -1,0 +1,197 @@
+"""Work: one call of a step on some rows, as a thread takes it from the schedule and brings it back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from dataflow.executors import aside
+from dataflow.executors.batches import Batches
+from dataflow.executors.faults import Faults
+from dataflow.executors.link import Program
+from dataflow.executors.rows import Column, one_by_one
+from dataflow.executors.schedule.layout import Kind, Slot
+
+if TYPE_CHECKING:
+    from dataflow.executors.schedule.frames import Frame
+    from dataflow.executors.schedule.gates import Gate
+
+Positions = Sequence[int]
+Taker = Callable[[Positions, list[Column], Faults], None]
+
+
+class Rows:
+    """Rows of one frame that wait for one step.
+
+    Parameters
+    ----------
+    frame : Frame
+        Whose rows.
+    slot : Slot
+        The step.
+    positions : sequence of int
+        Which rows, ascending.
+    since : float
+        When they began to wait.
+    function : callable, optional
+        What to call on each; the step's own function by default.
+    columns : list of lists, optional
+        Its arguments, a column each, a value for each of the rows; what the step reads by default.
+    taker : callable, optional
+        Who takes the outcomes; the frame by default.
+    """
+
+    __slots__ = ("columns", "frame", "function", "positions", "since", "slot", "taker")
+
+    def __init__(
+        self,
+        frame: Frame,
+        slot: Slot,
+        positions: Positions,
+        since: float,
+        function: Callable[..., Any] | None = None,
+        columns: list[Column] | None = None,
+        taker: Taker | None = None,
+    ) -> None:
+        self.frame = frame
+        self.slot = slot
+        self.positions = positions
+        self.since = since
+        self.function = function
+        self.columns = columns
+        self.taker = taker
+
+    def split(self, count: int) -> Rows:
+        """Take the first `count` of the rows out of these, and return them."""
+        positions, columns = self.positions, self.columns
+        self.positions = positions[count:]
+        taken = columns
+        if columns is not None:
+            taken = [column[:count] for column in columns]
+            self.columns = [column[count:] for column in columns]
+        return Rows(self.frame, self.slot, positions[:count], self.since, self.function, taken, self.taker)
+
+    def prune(self) -> int:
+        """Take out the rows that have failed meanwhile, and return how many they were."""
+        before = self.positions
+        alive = self.frame.alive(before)
+        if len(alive) == len(before):
+            return 0
+        if self.columns is not None:
+            kept = set(alive)
+            self.columns = [
+                [value for value, position in zip(column, before, strict=True) if position in kept]
+                for column in self.columns
+            ]
+        self.positions = alive
+        return len(before) - len(alive)
+
+    def inputs(self) -> list[Column]:
+        """Return the columns of these rows alone."""
+        if self.columns is not None:
+            return self.columns
+        held = self.frame.columns
+        columns = [held[value] for value in self.slot.step.inputs]
+        positions = self.positions
+        if len(positions) == self.frame.size:
+            return columns
+        if isinstance(positions, range):
+            return [column[positions.start : positions.stop] for column in columns]
+        return [[column[position] for position in positions] for column in columns]
+
+    def deliver(self, columns: list[Column], faults: Faults, start: int) -> None:
+        """Hand these rows' outcomes, which begin at `start` of the work's, to whoever takes them."""
+        positions = self.positions
+        stop = start + len(positions)
+        mine = {positions[at - start]: fault for at, fault in faults.items() if start <= at < stop} if faults else {}
+        whole = start == 0 and len(columns[0]) == stop
+        taken = columns if whole else [column[start:stop] for column in columns]
+        (self.taker or self.frame.settle_of(self.slot))(positions, taken, mine)
+
+
+class Work:
+    """Rows taken for one call of a step.
+
+    Parameters
+    ----------
+    program : Program
+        What is called.
+    parts : list of Rows
+        The rows, of one frame or (in a batch) of several.
+    gate : Gate, optional
+        Of what there are only so many, and this work holds one.
+
+    Attributes
+    ----------
+    left : bool
+        Whether nobody wants it any more: whoever runs it is to forget it.
+    cancel : threading.Event or None
+        Set when it is left; None where nothing but the end of its session can make it so.
+    thread : threading.Thread or None
+        Who runs it.
+    """
+
+    __slots__ = (
+        "cancel",
+        "faults",
+        "gate",
+        "inputs",
+        "left",
+        "parts",
+        "program",
+        "results",
+        "seconds",
+        "slot",
+        "thread",
+    )
+
+    def __init__(self, program: Program, parts: list[Rows], gate: Gate | None) -> None:
+        self.program = program
+        self.parts = parts
+        self.slot = parts[0].slot
+        self.gate = gate
+        self.left = False
+        self.cancel = threading.Event() if any(part.frame.timed for part in parts) else None
+        self.results: list[Column] = []
+        self.faults: Faults = {}
+        self.seconds = 0.0
+        self.thread: threading.Thread | None = None
+        inputs = [part.inputs() for part in parts]
+        self.inputs = inputs[0] if len(parts) == 1 else [list(chain(*columns)) for columns in zip(*inputs, strict=True)]
+
+    @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return sum(len(part.positions) for part in self.parts)
+
+    def run(self) -> None:
+        """Call the step, and keep the outcomes; what ends everything, as KeyboardInterrupt does, is raised."""
+        program = self.program
+        began = program.clock.now()
+        self.thread = threading.current_thread()
+        frame = self.parts[0].frame
+        context = frame.ticket.context.copy()
+        self.results, self.faults = context.run(self._run)
+        self.seconds = program.clock.now() - began
+
+    def _run(self) -> tuple[list[Column], Faults]:
+        if self.cancel is not None:
+            aside.watch(self.cancel)
+        step = self.slot.step
+        inputs, self.inputs = self.inputs, []
+        if self.slot.kind is Kind.BATCH:
+            return Batches(self.program, step.op, self.slot.stats).run(inputs)
+        function = self.parts[0].function
+        if function is None:
+            return one_by_one(self.program, step.op, self.program.function(step.op), inputs)
+        return one_by_one(self.program, step.op, function, inputs, outputs=1)
+
+    def deliver(self) -> None:
+        """Hand the outcomes to whoever waits for them."""
+        start = 0
+        for part in self.parts:
+            if not part.frame.closed:
+                part.deliver(self.results, self.faults, start)
+            start += len(part.positions)

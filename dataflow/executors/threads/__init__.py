@@ -1,0 +1,115 @@
+"""The thread executor: many items at once, in a fixed number of threads."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Generator, Iterable
+from typing import Any, ClassVar
+
+from dataflow.executors.clock import Clock, SystemClock
+from dataflow.executors.link import Program
+from dataflow.executors.results import OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.threads.pool import Pool, Worker
+from dataflow.executors.threads.session import ThreadsSession
+from dataflow.expr import options as checks
+from dataflow.expr.flow import Flow
+from dataflow.passes import Pass
+from dataflow.plan import Plan, make_plan
+
+__all__ = ["Threads"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Threads:
+    """Runs flows in a fixed number of threads of this process.
+
+    Parameters
+    ----------
+    workers : int, optional
+        The most stages that run at once; by default 4 more than there are cores, 32 at the most.
+    max_in_flight : int
+        The most items that ``map`` reads ahead of the results taken, and the most that ``submit`` accepts before it
+        waits for some to be done.
+    max_queue : int, optional
+        The most submitted items that may wait to be begun: one more is a `QueueFull` at once, instead of waiting.
+    passes : iterable of str or Pass, or str, optional
+        The optimizer passes, as `Flow.optimize` takes them.
+    clock : Clock, optional
+        By which timeouts and waiting are measured; the computer's by default.
+
+    Examples
+    --------
+    >>> import dataflow as df
+    >>> flow = df.stage(abs) >> (df.stage(str) | float)
+    >>> list(flow.map([-1, 2], df.Threads(workers=2)))
+    [('1', 1.0), ('2', 2.0)]
+    """
+
+    name: ClassVar[str] = "threads"
+
+    workers: int | None = None
+    max_in_flight: int = 1024
+    max_queue: int | None = None
+    passes: Iterable[str | Pass] | str | None = None
+    clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            checks.whole_number("Threads", "workers", self.workers, 1)
+        checks.whole_number("Threads", "max_in_flight", self.max_in_flight, 1)
+        if self.max_queue is not None:
+            checks.whole_number("Threads", "max_queue", self.max_queue, 1)
+        if self.passes is not None and not isinstance(self.passes, str):
+            object.__setattr__(self, "passes", tuple(self.passes))
+
+    def plan(self, flow: Flow[Any, Any]) -> Plan:
+        """Return what would run."""
+        return make_plan(flow, self.passes)
+
+    def program(self, flow: Flow[Any, Any]) -> Program:
+        """Return a flow planned and made callable in this process."""
+        return Program(self.plan(flow), self.clock or SystemClock())
+
+    def open(self, flow: Flow[Any, Any]) -> ThreadsSession:
+        """Open a session, constructing all class stages now."""
+        program = self.program(flow)
+        program.construct(all_replicas=True)
+        return self._session(program)
+
+    def map(
+        self,
+        program: Program,
+        items: Iterable[Any],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        max_in_flight: int | None = None,
+        progress: bool | None = None,
+    ) -> Results:
+        """Run a program over items, in threads that end with the job."""
+        checked_mode(on_error)
+        if max_in_flight is not None:
+            checks.whole_number("map", "max_in_flight", max_in_flight, 1)
+
+        def outcomes(items: Iterable[Any]) -> Generator[Any, None, None]:
+            session = self._session(program)
+            try:
+                yield from session.map(
+                    items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight, progress=False
+                )
+            except BaseException:
+                session.cancel()
+                raise
+            session.close()
+
+        return Results(with_progress(outcomes(checked_items(items)), items, progress))
+
+    def _session(self, program: Program) -> ThreadsSession:
+        """Return a session; one opened inside a stage shares the threads that run the stage."""
+        here = threading.current_thread()
+        if isinstance(here, Worker) and here.pool.executor == self:
+            return ThreadsSession(program, self, here.pool, owns_pool=False)
+        workers = self.workers or min(32, (os.cpu_count() or 1) + 4)
+        return ThreadsSession(program, self, Pool(workers, program.clock, self), owns_pool=True)

@@ -1,0 +1,101 @@
+"""Whether threads get more done beside one another than one would alone.
+
+Python's interpreter lock lets one thread run Python code at a time. Where stages hold it, further threads add nothing,
+and where a stage lets go of it for moments, as a model does at every operator, it has to wait for it again each time,
+for up to the interpreter's switch interval of 5 ms. Batch jobs whose stages do so run several times slower on many
+threads than on one. So the work of jobs is watched, and goes on in one thread as long as that is measured to be faster.
+"""
+
+from __future__ import annotations
+
+from dataflow.executors.schedule import Work
+
+_WINDOW_SECONDS = 0.01
+_WINDOW_WORKS = 8
+_BUSY = 0.5  # cores in use below which threads mostly wait for something else, and more of them are better
+_MARGIN = 1.05
+_MOST_WINDOWS = 256
+_WEIGHT = 0.2
+
+
+class Contention:
+    """Chooses between one thread and many, from how much work gets done with each.
+
+    Work is measured by what its rows take when nothing else runs: its *solo* time. In a window of time, solo time done
+    per second is the speed-up that running beside one another brings.
+
+    Attributes
+    ----------
+    alone : bool
+        Whether one thread is to work at a time.
+    """
+
+    def __init__(self) -> None:
+        self.alone = False
+        self._solo: dict[int, float] = {}  # solo seconds a row, by step
+        self._rates = {False: 0.0, True: 0.0}  # solo seconds a second, with many threads and with one
+        self._hold = 1  # windows for which a choice stands
+        self._left = 1
+        self._begin(0.0)
+
+    def _begin(self, now: float) -> None:
+        self._since = now
+        self._works = 0
+        self._cpu = 0.0
+        self._done = 0.0
+        self._unknown = 0
+
+    def note(self, work: Work, now: float, wall: float, cpu: float, by_itself: bool) -> bool:
+        """Take note of work that has been done.
+
+        Parameters
+        ----------
+        work : Work
+            The work.
+        now : float
+            When it ended, in seconds.
+        wall, cpu : float
+            How long it took, and how long its thread was on a processor.
+        by_itself : bool
+            Whether nothing else ran meanwhile.
+
+        Returns
+        -------
+        bool
+            Whether the choice has changed.
+        """
+        key = id(work.slot.step)
+        rows = work.size
+        if by_itself:
+            known = self._solo.get(key)
+            self._solo[key] = wall / rows if known is None else known + _WEIGHT * (wall / rows - known)
+        solo = self._solo.get(key)
+        self._works += 1
+        self._cpu += cpu
+        self._done += 0.0 if solo is None else solo * rows
+        self._unknown += solo is None
+        took = now - self._since
+        if self._works < _WINDOW_WORKS or took < _WINDOW_SECONDS:
+            return False
+        changed = self._decide(took)
+        self._begin(now)
+        return changed
+
+    def _decide(self, took: float) -> bool:
+        before = self.alone
+        self._rates[self.alone] = self._done / took
+        self._left -= 1
+        if self.alone:
+            if not self._left:
+                self.alone = False  # look again whether many are better by now
+                self._left = 1
+        elif self._cpu < _BUSY * took:
+            self._hold = 1
+        elif self._unknown:
+            self.alone, self._left = True, 1
+        elif self._rates[False] < self._rates[True] * _MARGIN:
+            self._hold = min(2 * self._hold, _MOST_WINDOWS)
+            self.alone, self._left = True, self._hold
+        else:
+            self._hold = 1
+        return self.alone is not before

@@ -1,0 +1,340 @@
+"""The threads of an executor: workers, which take work from the schedules, and one that watches the clock.
+
+Everything that threads share is touched under one lock, the pool's. User code, futures' callbacks among it, runs
+outside of it. A worker is in one of three states, and changes between them under the lock only: it waits (*idle*), it
+runs a work (*busy*), or it has been *left*, because it runs a work that nobody wants any more. One that is left counts
+no longer: another takes its place, and it ends by itself when the stage returns, if ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from dataflow.executors.clock import Clock
+from dataflow.executors.schedule import Schedule, Work
+from dataflow.executors.threads.contention import Contention
+
+_numbers = itertools.count(1)
+_NEVER = float("inf")
+
+GRACE = 0.05
+"""Seconds that a pool which is cancelled waits for its threads; those that still run a stage then end later, by
+themselves."""
+
+
+class Client(Protocol):
+    """Whose work a pool does."""
+
+    schedule: Schedule
+
+    @property
+    def hurried(self) -> bool:
+        """Whether somebody waits for an item, and not just for a job to be done."""
+        ...
+
+    def interrupted(self, work: Work, error: BaseException) -> None:
+        """Take what a stage has raised to end everything; called under the lock."""
+        ...
+
+    def taken(self) -> None:
+        """Note that the schedule has been asked for work, of which there is less now; called under the lock."""
+        ...
+
+    def tick(self) -> None:
+        """Note that time has passed; called under the lock."""
+        ...
+
+    def settled(self) -> list[Callable[[], None]]:
+        """Return what is to be called, outside the lock, now that things have changed; called under the lock."""
+        ...
+
+
+class Worker(threading.Thread):
+    """A thread of a pool.
+
+    Parameters
+    ----------
+    pool : Pool
+        Whose thread it is.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(name=f"dataflow-worker-{next(_numbers)}", daemon=True)
+        self.pool = pool
+        self.work: Work | None = None
+
+    def run(self) -> None:
+        self.pool._serve(self)
+
+
+class Pool:
+    """Threads that do the work of sessions.
+
+    Parameters
+    ----------
+    workers : int
+        The most threads that run stages at once.
+    clock : Clock
+        By which to wait.
+    executor : Threads
+        Whose pool it is.
+
+    Attributes
+    ----------
+    lock : threading.Lock
+        What everything shared is touched under.
+    abandoned : int
+        How many threads have been left behind, running what nobody wants any more.
+    """
+
+    def __init__(self, workers: int, clock: Clock, executor: object) -> None:
+        self.executor = executor
+        self.workers = workers
+        self.clock = clock
+        self.lock = threading.Lock()
+        self.abandoned = 0
+        self._changed = threading.Condition(self.lock)
+        self._alarm = threading.Event()
+        self._clients: list[Client] = []
+        self._threads: set[Worker] = set()
+        self._watch: threading.Thread | None = None
+        self._watched = _NEVER
+        self._idle = 0
+        self._busy = 0
+        self._lent = 0  # how many of the busy wait for what others do
+        self._stopping = False
+        self._contention = Contention()
+        self._begun = 0  # how many works have begun
+        self._process = os.getpid()
+        _pools.add(self)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is another process than the one that the threads are in."""
+        return os.getpid() != self._process
+
+    # -- clients -------------------------------------------------------------------------------------------------------
+
+    def attach(self, client: Client) -> None:
+        """Do the work of this client from now on."""
+        with self.lock:
+            self._clients.append(client)
+
+    def detach(self, client: Client) -> None:
+        """Do no more of this client's work."""
+        with self.lock:
+            self._clients.remove(client)
+
+    def changed(self, client: Client) -> list[Callable[[], None]]:
+        """Set threads to what there is to do now; called under the lock, by whoever has changed a schedule.
+
+        Returns
+        -------
+        list of callables
+            To be called outside the lock.
+        """
+        self._abandon(client)
+        self._wake_one()
+        wake = client.schedule.wake
+        if wake < self._watched:
+            self._watch_until(wake)
+        return client.settled()
+
+    def stop(self, *, wait: bool = True) -> None:
+        """End all threads.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait for threads that run a stage; otherwise they end when it returns.
+        """
+        with self.lock:
+            self._stopping = True
+            self._changed.notify_all()
+            self._alarm.set()
+            threads = [*self._threads, *([self._watch] if self._watch else [])]
+        _pools.discard(self)
+        if self.foreign:
+            return
+        until = None if wait else self.clock.now() + GRACE
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(None if until is None else max(0.0, until - self.clock.now()))
+
+    @property
+    def free(self) -> int:
+        """How many more stages could be run at once."""
+        return max(0, self.workers - self._busy + self._lent)
+
+    def lend(self) -> None:
+        """Let another worker take the place of this thread, which is one of them, while it waits."""
+        with self.lock:
+            self._lent += 1
+            self._wake_one()
+
+    def take_back(self) -> None:
+        """Take one's place again."""
+        with self.lock:
+            self._lent -= 1
+
+    # -- workers -------------------------------------------------------------------------------------------------------
+
+    def _wake_one(self) -> None:
+        if self._full:
+            return
+        if self._idle:
+            self._changed.notify()
+        elif len(self._threads) - self._lent < self.workers and any(c.schedule.has_work for c in self._clients):
+            if self._stopping:
+                return
+            worker = Worker(self)
+            self._threads.add(worker)
+            worker.start()
+
+    @property
+    def _full(self) -> bool:
+        """Whether as many works run as may."""
+        free = self.free
+        if free and self._contention.alone and not any(client.hurried for client in self._clients):
+            return free < self.workers
+        return not free
+
+    def _take(self) -> tuple[Client, Work] | None:
+        if self._full:
+            return None
+        for client in self._clients:
+            work = client.schedule.take()
+            client.taken()
+            if work is not None:
+                self._clients.append(self._clients.pop(self._clients.index(client)))  # the others first, next time
+                return client, work
+        return None
+
+    def _serve(self, worker: Worker) -> None:
+        self.lock.acquire()
+        try:
+            while not self._stopping:
+                taken = self._take()
+                if taken is None:
+                    self._idle += 1
+                    self._changed.wait()
+                    self._idle -= 1
+                    continue
+                client, work = taken
+                self._busy += 1
+                self._begun += 1
+                nth, others = self._begun, self._busy - self._lent - 1
+                if client.schedule.more:
+                    self._wake_one()
+                worker.work = work
+                self.lock.release()
+                interrupt: BaseException | None = None
+                began, used = time.perf_counter(), time.thread_time()
+                try:
+                    work.run()
+                except BaseException as error:  # KeyboardInterrupt and SystemExit end everything
+                    interrupt = error
+                ended, used = time.perf_counter(), time.thread_time() - used
+                self.lock.acquire()
+                worker.work = None
+                if work.left:
+                    return
+                self._busy -= 1
+                by_itself = not others and self._begun == nth
+                if self._contention.note(work, ended, ended - began, used, by_itself):
+                    self._wake_one()
+                calls = self._bring_back(client, work, interrupt)
+                interrupt = None
+                del taken, client, work
+                if calls:
+                    self.lock.release()
+                    for call in calls:
+                        call()
+                    del calls, call
+                    self.lock.acquire()
+        finally:
+            self._threads.discard(worker)
+            self.lock.release()
+
+    def _bring_back(self, client: Client, work: Work, interrupt: BaseException | None) -> list[Callable[[], None]]:
+        """Take work back that has been run, or that was interrupted."""
+        if interrupt is None:
+            try:
+                client.schedule.finish(work)
+            except Exception as error:  # a defect of ours must not leave anybody waiting
+                interrupt = error
+        if interrupt is not None:
+            client.schedule.forget(work)
+            client.interrupted(work, interrupt)
+        return self.changed(client)
+
+    def _abandon(self, client: Client) -> None:
+        """Give up the threads of work that has been left, so that others take their places."""
+        for work in client.schedule.left:
+            if isinstance(work.thread, Worker):
+                self._threads.discard(work.thread)
+                self._busy -= 1
+                self.abandoned += 1
+                self._wake_one()
+        client.schedule.left.clear()
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _watch_until(self, moment: float) -> None:
+        self._watched = moment
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._keep_time, name=f"dataflow-clock-{next(_numbers)}", daemon=True)
+            self._watch.start()
+        self._alarm.set()
+
+    def _keep_time(self) -> None:
+        while True:
+            with self.lock:
+                if self._stopping:
+                    return
+                calls: list[Callable[[], None]] = []
+                for client in self._clients:
+                    client.schedule.expire()
+                    client.tick()
+                    self._abandon(client)
+                    calls += client.settled()
+                self._wake_one()
+                self._watched = min((client.schedule.wake for client in self._clients), default=_NEVER)
+                self._alarm.clear()
+                seconds = self._watched - self.clock.now()
+            for call in calls:
+                call()
+            if seconds > 0:
+                self.clock.wait(self._alarm, None if seconds == _NEVER else seconds)
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Wait in the block for what other threads do: a worker that does so in a stage lends its place meanwhile."""
+    worker = threading.current_thread()
+    if not isinstance(worker, Worker) or worker.work is None or worker.work.left:
+        yield
+        return
+    worker.pool.lend()
+    try:
+        yield
+    finally:
+        worker.pool.take_back()
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End the threads of sessions that are open when the interpreter shuts down, before it freezes them anywhere."""
+    for pool in list(_pools):
+        pool.stop(wait=False)

@@ -1,0 +1,376 @@
+"""The session of the thread executor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from dataflow.errors import QueueFull, SessionClosed
+from dataflow.executors.faults import Fault
+from dataflow.executors.link import Program
+from dataflow.executors.results import AsyncResults, OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.schedule import Schedule, Ticket, Work, no_source, timed
+from dataflow.executors.session import Session
+from dataflow.executors.stats import SessionReport, StepStats, step_stats
+from dataflow.executors.threads.job import Chunk, Job
+from dataflow.executors.threads.pool import Pool, Worker, waiting
+from dataflow.executors.threads.source import call_in
+from dataflow.expr import options as checks
+
+if TYPE_CHECKING:
+    from dataflow.executors.threads import Threads
+
+PLACE = "by the thread executor"
+
+
+class _Future(Future[Any]):
+    """The future of one item: cancelling it takes its work out of the queues."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call: Call | None = call  # until it has its outcome
+
+    def cancel(self) -> bool:
+        call = self.call
+        if not super().cancel():
+            return False
+        if call is not None:
+            call.cancelled()
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        try:
+            with waiting():
+                return super().result(timeout)
+        finally:
+            del self  # no cycle through the traceback of this frame
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        with waiting():
+            return super().exception(timeout)
+
+
+class Call(Ticket):
+    """One item that was submitted.
+
+    Parameters
+    ----------
+    session : ThreadsSession
+        Where.
+    item : object
+        The item.
+    deadline : float, optional
+        Seconds after which it fails.
+    """
+
+    __slots__ = ("error", "fault", "future", "session", "value")
+
+    def __init__(self, session: ThreadsSession, item: Any, deadline: float | None) -> None:
+        super().__init__([item], patient=False, context=contextvars.copy_context(), deadline=deadline)
+        self.session: ThreadsSession | None = session
+        self.future = _Future(self)
+        self.value: Any = None
+        self.fault: Fault | None = None
+        self.error: BaseException | None = None
+
+    def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
+        self.value = values[0]
+
+    def failed(self, faults: Mapping[int, Fault]) -> None:
+        self.fault = faults[0]
+
+    def cancelled(self) -> None:
+        """Take note that the future has been cancelled."""
+        session = self.session
+        if session is not None:
+            session.withdraw(self)
+
+    def deliver(self) -> None:
+        """Give the future its outcome, outside the lock."""
+        session, self.session = self.session, None
+        future, fault, error = self.future, self.fault, self.error
+        future.call = None
+        self.items = []
+        if session is None or not future.set_running_or_notify_cancel():
+            return
+        if fault is not None:
+            session.note(fault, None)
+            error = fault.release()
+        try:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(self.value)
+        finally:
+            del error, fault, future, self.fault  # no cycle through the traceback of this frame
+
+
+class ThreadsSession(Session):
+    """A session on threads.
+
+    Parameters
+    ----------
+    program : Program
+        The linked plan.
+    executor : Threads
+        Whose session it is.
+    pool : Pool
+        Whose threads run it.
+    """
+
+    def __init__(self, program: Program, executor: Threads, pool: Pool, *, owns_pool: bool) -> None:
+        super().__init__(program.plan)
+        self.pool = pool
+        self.timed = timed([program.plan.block])
+        self.jobs: set[Job] = set()
+        self._program = program
+        self._executor = executor
+        self._owns_pool = owns_pool
+        self._left = False
+        self._stats = step_stats(program.plan)
+        self._whole = StepStats()
+        self.schedule = Schedule(program, self._stats)
+        self.schedule.source = self._source
+        self._calls: set[Call] = set()
+        self._changed = threading.Condition(pool.lock)
+        self._askers: list[Callable[[], None]] = []
+        pool.attach(self)
+
+    # -- the surface -----------------------------------------------------------------------------------------------
+
+    def run(self, item: Any, deadline: float | None = None) -> Any:
+        future = self.submit(item, deadline)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # where it was interrupted; it does nothing to a future that is done
+            raise
+        finally:
+            del future  # no cycle through the traceback of this frame
+
+    def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:
+        call = self._call(item, deadline)
+        with waiting():
+            while (calls := self._try(call)) is None:
+                with self.pool.lock:
+                    while self._full() and not self._closed:
+                        self._changed.wait()
+        _do(calls)
+        return call.future
+
+    async def arun(self, item: Any, deadline: float | None = None) -> Any:
+        call = self._call(item, deadline)
+        while (calls := self._try(call)) is None:
+            await self._room()
+        _do(calls)
+        future = asyncio.wrap_future(call.future)
+        del call, calls
+        try:
+            return await future
+        finally:
+            del future  # no cycle through the traceback of this frame
+
+    def map(
+        self,
+        items: Iterable[Any],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        max_in_flight: int | None = None,
+        progress: bool | None = None,
+    ) -> Results:
+        self._check_open()
+        job = self._job(ordered, on_error, max_in_flight)
+        return Results(with_progress(job.outcomes(checked_items(items)), items, progress))
+
+    def amap(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        max_in_flight: int | None = None,
+    ) -> AsyncResults:
+        self._check_open()
+        job = self._job(ordered, on_error, max_in_flight)
+        return AsyncResults(job.aoutcomes(items if isinstance(items, AsyncIterable) else checked_items(items)))
+
+    def stats(self) -> SessionReport:
+        whole = self._whole.report()
+        return {
+            "executor": self._executor.name,
+            "digest": self.plan.digest,
+            "items": whole["items"],
+            "failures": whole["failures"],
+            "abandoned_threads": self.pool.abandoned,
+            "steps": {name: stats.report() for name, stats in self._stats.items()},
+        }
+
+    def close(self) -> None:
+        """Finish what was accepted and end the session; closing it again does nothing."""
+        self._end(finish=True)
+
+    def cancel(self) -> None:
+        """End the session without finishing what was accepted."""
+        self._end(finish=False)
+
+    def check_open(self) -> None:
+        """Raise `SessionClosed` if the session is closed, or its threads are in another process."""
+        self._check_open()
+
+    # -- for its jobs and calls --------------------------------------------------------------------------------------
+
+    def note(self, fault: Fault, index: int | None) -> str:
+        """Add the note of an item's failure to its error, and return the stage's name."""
+        if fault.op is None:
+            return "?"
+        return self._program.note(fault.error, fault.op, index, PLACE)
+
+    def withdraw(self, call: Call) -> None:
+        """Take the work of an item out of the queues."""
+        with self.pool.lock:
+            self.schedule.cancel(call)
+            calls = self.pool.changed(self)
+        _do(calls)
+
+    # -- for the pool, under the lock ----------------------------------------------------------------------------------
+
+    @property
+    def hurried(self) -> bool:
+        """Whether somebody waits for an item, and not just for a job to be done."""
+        return bool(self._calls)
+
+    def interrupted(self, work: Work, error: BaseException) -> None:
+        """End everything: who waits for this work gets the error unchanged, who waits for other work is cancelled."""
+        self._closed = True
+        tickets = {part.frame.ticket for part in work.parts}
+        for job in self.jobs:
+            job.interrupt(error if any(isinstance(t, Chunk) and t.job is job for t in tickets) else None)
+        for call in list(self._calls):
+            if call in tickets:
+                call.error = error
+            self.schedule.cancel(call)
+
+    def taken(self) -> None:
+        """Note that there may be less work, so that more is to be read."""
+        for job in self.jobs:
+            job.source.changed()
+
+    def tick(self) -> None:
+        """Note that time has passed."""
+        for job in self.jobs:
+            job.source.rescue()
+
+    def settled(self) -> list[Callable[[], None]]:
+        """Return what is to be called, outside the lock, now that things have changed."""
+        ended = self.schedule.ended
+        calls: list[Callable[[], None]] = []
+        if ended:
+            for ticket in ended:
+                if isinstance(ticket, Call):
+                    self._calls.discard(ticket)
+                    self._whole.count(1, ticket.fault is not None, 0.0)
+                    calls.append(ticket.deliver)
+                elif isinstance(ticket, Chunk):
+                    self._whole.count(len(ticket.items), len(ticket.faults), 0.0)
+            ended.clear()
+            self._changed.notify_all()
+            if self._askers and not self._full():
+                calls += self._askers
+                self._askers = []
+        for job in self.jobs:
+            job.changed()
+        return calls
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _source(self) -> float:
+        return max((job.source.expected for job in self.jobs), default=-float("inf"))
+
+    def _call(self, item: Any, deadline: float | None) -> Call:
+        self._check_open()
+        seconds = None if deadline is None else checks.duration("run", "deadline", deadline, zero=True)
+        return Call(self, item, seconds)
+
+    def _try(self, call: Call) -> list[Callable[[], None]] | None:
+        """Accept a call; None where there is no room now."""
+        with self.pool.lock:
+            self._check_open()
+            limit = self._executor.max_queue
+            if limit is not None and self.schedule.waiting - self.pool.free >= limit:
+                raise QueueFull(
+                    f"{self.schedule.waiting} items wait, and the session holds no more than {limit} (max_queue): try "
+                    "again later, or raise max_queue"
+                )
+            if self._full():
+                return None
+            self._calls.add(call)
+            self.schedule.accept(call)
+            return self.pool.changed(self)
+
+    def _full(self) -> bool:
+        if isinstance(threading.current_thread(), Worker):  # to wait here could be to wait for oneself
+            return False
+        return self._executor.max_queue is None and len(self._calls) >= self._executor.max_in_flight
+
+    async def _room(self) -> None:
+        loop, event = asyncio.get_running_loop(), asyncio.Event()
+        with self.pool.lock:
+            if not self._full():
+                return
+            self._askers.append(functools.partial(call_in, loop, event.set))
+        await event.wait()
+
+    def _job(self, ordered: bool, on_error: OnError, max_in_flight: int | None) -> Job:
+        limit = self._executor.max_in_flight
+        if max_in_flight is not None:
+            limit = checks.whole_number("map", "max_in_flight", max_in_flight, 1)
+        return Job(self, ordered=ordered, on_error=checked_mode(on_error), limit=limit)
+
+    def _check_open(self) -> None:
+        super()._check_open()
+        if self.pool.foreign:
+            raise SessionClosed(
+                "this session was opened in another process, and its threads have stayed there: a process that was "
+                "forked opens sessions of its own"
+            )
+
+    def _end(self, *, finish: bool) -> None:
+        pool = self.pool
+        with pool.lock:
+            self._closed = True
+            for job in list(self.jobs):
+                job.stop()
+            if not finish or pool.foreign:
+                for call in list(self._calls):
+                    self.schedule.cancel(call)
+            calls = pool.changed(self)
+        _do(calls)
+        try:
+            with waiting(), pool.lock:
+                while self._calls and not pool.foreign:
+                    self._changed.wait()
+        except BaseException:
+            finish = False
+            raise
+        finally:
+            self._leave(finish)
+
+    def _leave(self, finish: bool) -> None:
+        if self._left:
+            return
+        self._left = True
+        self.pool.detach(self)
+        self.schedule.source = no_source
+        if self._owns_pool:
+            self.pool.stop(wait=finish)
+
+
+def _do(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
