@@ -39,6 +39,7 @@ PUBLIC = {
     "RoutingError",
     "Session",
     "SessionClosed",
+    "Threads",
     "combine",
     "each",
     "fanout",
