@@ -137,7 +137,7 @@ class Frame:
 
     def settle(self, slot: Slot, positions: Positions, columns: list[Column], faults: Faults) -> None:
         """Take a step's outcomes for some rows: results by output, None where there is a fault; and the faults."""
-        if self.closed:
+        if self.closed or not positions:  # with no rows, a step that is done would be done once more
             return
         for value, column in zip(slot.step.outputs, columns, strict=True):
             if value not in self._uses:  # nobody reads it
