@@ -1,0 +1,132 @@
+"""Ray Serve by hand: as its documentation writes an ensemble, in one replica, and as a plain actor fed with chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import ray
+from ray import serve
+
+from dataflow.bench.machine import usable_cores
+
+Predict = Callable[[list[Any]], list[Any]]
+IN_FLIGHT = 256
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Start Ray for the block, and stop it."""
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    ray.init(num_cpus=2 * usable_cores(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+class Handle:
+    """A deployed application as a system under load."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def run(self, item: Any) -> Any:
+        """Return the result of one item."""
+        return self._handle.remote(item).result()
+
+
+def idiomatic(
+    name: str,
+    preprocess: Callable[[Any], Any],
+    models: Sequence[Callable[[], Predict]],
+    join: Callable[..., Any],
+    batch: int,
+) -> Handle:
+    """Deploy each stage by itself, each model with ``@serve.batch``."""
+
+    @serve.deployment(max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0.5})
+    class Model:
+        def __init__(self, make: Callable[[], Predict]) -> None:
+            self._predict = make()
+
+        @serve.batch(max_batch_size=batch, batch_wait_timeout_s=0.002)
+        async def __call__(self, rows: list[Any]) -> list[Any]:
+            return self._predict(rows)
+
+    @serve.deployment(max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0.5})
+    class Preprocess:
+        async def __call__(self, item: Any) -> Any:
+            return preprocess(item)
+
+    @serve.deployment(max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0.5})
+    class Ensemble:
+        def __init__(self, first: Any, *models: Any) -> None:
+            self._first = first
+            self._models = models
+
+        async def __call__(self, item: Any) -> Any:
+            row = await self._first.remote(item)
+            return join(*await asyncio.gather(*(model.remote(row) for model in self._models)))
+
+    bound = [Model.options(name=f"Model{number}").bind(make) for number, make in enumerate(models)]
+    app = Ensemble.bind(Preprocess.bind(), *bound)
+    return Handle(serve.run(app, name=name, route_prefix=None))
+
+
+def one_replica(
+    name: str,
+    preprocess: Callable[[Any], Any],
+    models: Sequence[Callable[[], Predict]],
+    join: Callable[..., Any],
+    batch: int,
+) -> Handle:
+    """Deploy everything in one replica that forms batches."""
+
+    @serve.deployment(max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 1})
+    class Whole:
+        def __init__(self) -> None:
+            self._models = [make() for make in models]
+
+        @serve.batch(max_batch_size=batch, batch_wait_timeout_s=0.002)
+        async def __call__(self, items: list[Any]) -> list[Any]:
+            rows = [preprocess(item) for item in items]
+            return [join(*parts) for parts in zip(*(model(rows) for model in self._models), strict=True)]
+
+    return Handle(serve.run(Whole.bind(), name=name, route_prefix=None))
+
+
+def chunked_actor(
+    preprocess: Callable[[Any], Any], models: Sequence[Callable[[], Predict]], join: Callable[..., Any], batch: int
+) -> Callable[[list[Any]], list[Any]]:
+    """Feed a plain actor with chunks, a few ahead: no request path at all."""
+
+    @ray.remote(num_cpus=1)
+    class Worker:
+        def __init__(self) -> None:
+            self._models = [make() for make in models]
+
+        def work(self, items: list[Any]) -> list[Any]:
+            rows = [preprocess(item) for item in items]
+            return [join(*parts) for parts in zip(*(model(rows) for model in self._models), strict=True)]
+
+    worker = Worker.remote()
+
+    def run(items: list[Any]) -> list[Any]:
+        stream = iter(items)
+        waiting: list[Any] = []
+        results: list[Any] = []
+        while chunk := list(islice(stream, batch)):
+            waiting.append(worker.work.remote(chunk))
+            if len(waiting) > 4:
+                results += ray.get(waiting.pop(0))
+        for reference in waiting:
+            results += ray.get(reference)
+        return results
+
+    return run
