@@ -10,7 +10,7 @@ from dataflow.bench.changes import Change, changes
 from dataflow.bench.plots import plot
 from dataflow.bench.samples import median
 from dataflow.bench.tables import AnyTable, Curves, Findings, Goal, LatencyTable, Report, Table, TimeTable
-from dataflow.bench.text import SHOWN, count, duration, interval, number
+from dataflow.bench.text import SHOWN, count, duration, interval, remarks
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -155,11 +155,12 @@ def _table(table: AnyTable) -> str:
                     cells = [*(duration(found.at(share)) for share in SHOWN), duration(found.mean), count(found.rate)]
                 rows.append([row.name, *cells, row.note])
         case TimeTable():
-            heads = ("", *dict.fromkeys(name for row in table.rows for name in row.parts), "")
+            heads = ("", *dict.fromkeys(name for row in table.rows for name in row.parts), "queueing", "")
             rows = []
             for time in table.rows:
-                parts = [duration(time.parts[name]) if name in time.parts else "" for name in heads[1:-1]]
-                rows.append([time.name, *parts, time.note])
+                parts = [duration(time.parts[name]) if name in time.parts else "" for name in heads[1:-2]]
+                waited = "" if time.queueing is None else duration(time.queueing)
+                rows.append([time.name, *parts, waited, time.note])
         case Curves():
             places = sorted({point.x for curve in table.curves for point in curve.points})
             heads = ("items a second", *(f"{x:g}" for x in places), "")
@@ -178,16 +179,6 @@ def _speed(table: Table, name: str) -> list[str]:
     if table.rate:
         seconds, ratio = seconds.inverse(), ratio and ratio.inverse()
     figure = count(seconds.middle) if table.rate else duration(seconds.middle)
-    facts = [f"{key} {_fact(value)}" for key, value in row.facts.items() if value not in ("", {}, None)]
-    return [
-        name,
-        figure,
-        "" if ratio is None else interval(ratio),
-        "; ".join([*([row.note] if row.note else []), *facts]),
-    ]
-
-
-def _fact(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {number(size)}" for name, size in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    digest = f"plan {row.facts['digest']}" if "digest" in row.facts else ""
+    notes = "; ".join(note for note in (remarks(row), digest) if note)
+    return [name, figure, "" if ratio is None else interval(ratio), notes]

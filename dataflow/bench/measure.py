@@ -26,7 +26,7 @@ from dataflow.bench.load import (
 )
 from dataflow.bench.machine import forget_peak, peak, resident
 from dataflow.bench.rounds import Contestant, Effort, Task, Watcher, compare, ready
-from dataflow.bench.subjects import EXECUTORS, ByHand, Subject, open_subjects
+from dataflow.bench.subjects import EXECUTORS, ByHand, Subject, called, open_subjects
 from dataflow.bench.tables import (
     AnyTable,
     Curve,
@@ -178,16 +178,16 @@ class _Measuring:
     def _offline(self, subjects: Sequence[Subject]) -> Iterator[Table]:
         """Time a batch job on every subject, and set against each executor what it does without each pass."""
         task, repeats = self._task()
-        title = f"offline, {len(self._items) * repeats:,} items a sample"
+        what = f"offline, {len(self._items) * repeats:,} items a sample"
         contestants = [
             Contestant(subject.name, ready(subject.job), task) for subject in subjects if subject.system is not None
         ]
         if not contestants:
             return
-        table = compare(title, contestants, effort=self._effort, passes=1, rate=True, watcher=self._watcher)
+        table = compare(what, contestants, effort=self._effort, passes=1, rate=True, watcher=self._watcher)
         rows = {row.name: row for row in table.rows}
         whole = [subject for subject in subjects if subject.whole]
-        yield Table(title, whole[0].name, tuple(self._row(subject, rows) for subject in whole), rate=True)
+        yield Table(what, whole[0].name, tuple(self._row(subject, rows) for subject in whole), rate=True)
         for executor in whole:
             mine = [each for each in subjects if each.executor == executor.executor and each.system and each.left_out]
             if mine and executor.name in rows:
@@ -228,7 +228,9 @@ class _Measuring:
         if subject.session is not None:
             facts["digest"] = subject.session.plan.digest
             steps: Mapping[str, Any] = subject.session.stats()["steps"]
-            facts["batches"] = {name: _mean_batch(step["batches"]) for name, step in steps.items() if step["batches"]}
+            batched = {name: step for name, step in steps.items() if step["batches"]}
+            facts["batches"] = {name: _mean_batch(step["batches"]) for name, step in batched.items()}
+            facts["dispatched"] = {name: step.get("dispatched", {}) for name, step in batched.items()}
         return facts
 
     def _times(self, subjects: Sequence[Subject]) -> Iterator[TimeTable]:
@@ -244,7 +246,7 @@ class _Measuring:
 
     def _time(self, subject: Subject, cost: float) -> TimeRow:
         watch = StopWatch()
-        executor = next(each for each in self._settings.executors if _name(each) == subject.name)
+        executor = next(each for each in self._settings.executors if called(each) == subject.name)
         try:
             with resolve(executor).open(watch.around(self._flow)) as session:
                 offline(session, self._items)
@@ -262,9 +264,7 @@ class _Measuring:
             return TimeRow(subject.name, note="its stages run in other processes, where no stop-watch is looked at")
         timing = cost * sum(len(calls) for calls in watch.taken.values()) / count
         parts["glue"] = max(0.0, elapsed / count - sum(parts.values()) - timing)
-        if queued > 0:
-            parts["queueing"] = queued / count
-        return TimeRow(subject.name, parts)
+        return TimeRow(subject.name, parts, queued / count if queued > 0 else None)
 
     def _batches(self, subjects: Sequence[Subject]) -> Iterator[Curves]:
         """Try other batch sizes."""
@@ -280,7 +280,7 @@ class _Measuring:
         for subject in subjects:
             if subject.session is None:
                 continue
-            executor = resolve(next(each for each in self._settings.executors if _name(each) == subject.name))
+            executor = resolve(next(each for each in self._settings.executors if called(each) == subject.name))
             with ExitStack() as stack:
                 contestants = []
                 for size in sizes:
@@ -372,10 +372,6 @@ def _without_effect(executor: Subject, subjects: Sequence[Subject]) -> str:
     mine = [subject for subject in subjects if subject.executor == executor.executor and subject.left_out != "*"]
     idle = [subject.left_out for subject in mine if subject.same_as == executor.name]
     return f"{executor.name}: without {', '.join(idle)} the plan is the same" if idle else ""
-
-
-def _name(executor: Any) -> str:
-    return executor if isinstance(executor, str) else str(executor.name)
 
 
 def _mean_batch(batches: Mapping[Any, int]) -> float:

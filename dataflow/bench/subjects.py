@@ -131,7 +131,7 @@ def open_subjects(
     """
     subjects: list[Subject] = []
     for given in executors:
-        name = given if isinstance(given, str) else given.name
+        name = called(given)
         try:
             executor = resolve(given)
             whole = stack.enter_context(executor.open(flow))
@@ -146,6 +146,24 @@ def open_subjects(
             title = f"{name}, no passes" if left_out == "*" else f"{name}, no {left_out}"
             subjects.append(_without(flow, executor, name, title, left_out, stack, digests))
     return subjects
+
+
+def called(executor: Any) -> str:
+    """Return what an executor is called in tables: by its name, or by what it was given.
+
+    Examples
+    --------
+    >>> called("threads"), called(df.Inline(max_in_flight=8))
+    ('threads', 'Inline(max_in_flight=8)')
+    """
+    if isinstance(executor, str):
+        return executor
+    given = [
+        f"{field.name}={getattr(executor, field.name)!r}"
+        for field in dataclasses.fields(executor)
+        if getattr(executor, field.name) != field.default
+    ]
+    return f"{type(executor).__name__}({', '.join(given)})"
 
 
 def _without(

@@ -177,10 +177,23 @@ class LatencyTable:
 
 @dataclasses.dataclass(frozen=True)
 class TimeRow:
-    """Where one contestant's time went: seconds an item, by what took them, in order."""
+    """Where one contestant's time went.
+
+    Parameters
+    ----------
+    name : str
+        The contestant.
+    parts : mapping of str to float
+        Seconds an item, by what took them, in order.
+    queueing : float, optional
+        Seconds that an item waited, while others were worked on: no part of what the work took. None if not known.
+    note : str
+        Why there is no figure.
+    """
 
     name: str
     parts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    queueing: float | None = None
     note: str = ""
 
 

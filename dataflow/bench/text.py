@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -143,18 +143,29 @@ def _speeds(table: Table) -> RenderableType:
             seconds, ratio = seconds.inverse(), ratio and ratio.inverse()
         figure = count(seconds.middle) if table.rate else duration(seconds.middle)
         between = "" if ratio is None else f"{number(ratio.low)} - {number(ratio.high)}"
-        rows.append(([row.name, figure, "" if ratio is None else number(ratio.middle), between], _remarks(row)))
+        rows.append(([row.name, figure, "" if ratio is None else number(ratio.middle), between], remarks(row)))
     unit = "per second" if table.rate else "median"
     return _grid(table.title, (unit, "ratio", "95% sure"), rows)
 
 
-def _remarks(row: Row) -> str:
+def remarks(row: Row) -> str:
+    """Return what else there is to say of a row."""
     said = [row.note] if row.note else []
     if "memory" in row.facts:
         said.append(f"+{row.facts['memory'] / 2**20:,.0f} MiB")
     if row.facts.get("batches"):
-        said.append("batches of " + ", ".join(f"{size:.3g}" for size in row.facts["batches"].values()))
+        dispatched = row.facts.get("dispatched", {})
+        sizes = [f"{size:.3g}{_reasons(dispatched.get(name, {}))}" for name, size in row.facts["batches"].items()]
+        said.append("batches of " + ", ".join(sizes))
     return "; ".join(said)
+
+
+def _reasons(dispatched: Mapping[str, int]) -> str:
+    """Say why batches were dispatched, the commonest reason first."""
+    total = sum(dispatched.values())
+    shares = sorted(dispatched.items(), key=lambda pair: -pair[1])
+    said = ", ".join(f"{calls / total:.0%} {reason}" for reason, calls in shares if calls / total > 0.005)
+    return f" ({said})" if said else ""
 
 
 def _latencies(table: LatencyTable) -> RenderableType:
@@ -186,6 +197,9 @@ def _times(table: TimeTable) -> RenderableType:
             share = 0.0 if seconds is None else seconds / sum(row.parts.values())
             cells.append("" if seconds is None else f"{duration(seconds)}  {share:4.0%}")
         rows.append((cells, ""))
+    if any(row.queueing for row in measured):
+        waited = ["" if row.queueing is None else f"{duration(row.queueing)}      " for row in measured]
+        rows.append((["queueing, meanwhile", *waited], ""))
     rows += [([], f"{row.name}: {row.note}") for row in table.rows if not row.parts]
     return _grid(f"{table.title}, an item", [row.name for row in measured], rows)
 
