@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks import effort, job
 from benchmarks.mlp import BATCH, FEATURES, ArgMax, Vector, classify, model, one_thread, preprocess, vectors
-from benchmarks.peers import adapters
+from benchmarks.peers import adapters, stop
 from dataflow.bench import Contestant, Findings, Goal, Run, Task, compare, ready
 
 ITEMS = 20_000
@@ -97,7 +97,7 @@ def findings(quick: bool = False) -> Findings:
                 *adapters("stream", preprocess, classes, BATCH, task=first(ITEMS)),
                 *adapters("stream_one_by_one", preprocess, classes, task=first(FEW)),
             ],
-            effort=effort(quick, rounds=15, seconds=40),
+            effort=effort(quick, rounds=15, seconds=25),
             passes=1,
             rate=True,
         )
@@ -110,11 +110,12 @@ def findings(quick: bool = False) -> Findings:
                     Contestant("dataflow, threads", job(flow, "threads"), first(ITEMS)),
                     *adapters("stream_in_processes", preprocess, classes, BATCH, task=first(ITEMS)),
                 ],
-                effort=effort(quick, rounds=3, seconds=40),
+                effort=effort(quick, rounds=3, seconds=20),
                 passes=1,
                 rate=True,
             )
             tables.append(heavy)
+            stop()
     return Findings(
         tuple(tables),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ except ImportError as error:
 __all__ = ["module"]
 
 _dtype_of = attrgetter("dtype")
+_thread = threading.local()
 _SHOWN = 3  # positions named for each of the ways in which the items of a batch differ
 
 
@@ -155,6 +157,17 @@ def _location(net: torch.nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
+def _keep_to_torchs_threads() -> None:
+    """Make ``torch.set_num_threads``, wherever it was called, hold in this thread too.
+
+    OpenMP and MKL keep the number by thread, and a new thread has their own default, as many as there are cores.
+    Workers would start a team each, and the teams would spin for the cores: a stream ran 50 times slower.
+    """
+    if getattr(_thread, "threads", None) != torch.get_num_threads():
+        _thread.threads = torch.get_num_threads()
+        torch.set_num_threads(_thread.threads)
+
+
 class _Batch(NamedTuple):
     """The items or results of a batch, and where results go: to a tensor's device, or to NumPy if there is none."""
 
@@ -206,6 +219,7 @@ class _Module:
 
     def forward(self, batch: _Batch) -> _Batch:
         """Return what the module makes of a batch, which stays as it is."""
+        _keep_to_torchs_threads()
         if self._starved:  # by now the frames that held its memory are gone
             self._starved = False
             torch.cuda.empty_cache()

@@ -2,7 +2,10 @@
 
 import functools
 import gc
+import os
 import pickle
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -687,3 +690,37 @@ def test_a_gpu_that_is_full_is_survived(executor: Kind) -> None:
     flow = module(Gives(wide), batch=8, device="cuda")
     with flow.open(executor()) as session:
         assert [float(result) for result in session.map(range(16))] == pytest.approx([width] * 16, rel=1e-3)
+
+
+# ------------------------------------------------------------------ threads
+
+COUNTING = """
+import os, sys, threading
+import numpy as np, torch
+import dataflow as df, dataflow.torch
+
+def foreign():
+    return len(os.listdir("/proc/self/task")) - threading.active_count()
+
+torch.set_num_threads(1)
+items = [np.ones(64, dtype=np.float32)] * 64
+flow = dataflow.torch.module(torch.nn.Linear(64, 256), batch=64)
+with flow.open(df.Threads(workers=2)) as session:
+    before = foreign()
+    list(session.map(items))
+    print(foreign() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="counts the threads of the process by /proc")
+def test_torchs_number_of_threads_holds_in_workers() -> None:
+    """OpenMP keeps it by thread: a worker that is not told starts a team of its own, as large as there are cores."""
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING],
+        env=os.environ | {"OMP_NUM_THREADS": "3"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0"]

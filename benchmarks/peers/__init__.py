@@ -15,6 +15,7 @@ An adapter offers what its library can do, under these names; one that lacks a n
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -61,6 +62,12 @@ def adapters(what: str, *arguments: Any, task: Task) -> list[Contestant]:
         The task of the contestants.
     """
     return [Contestant(peer.name, _maker(peer, what, arguments), task) for peer in PEERS if what in peer.offers]
+
+
+def stop() -> None:
+    """Stop the processes that peers have started, so that they are in nobody's way."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
 
 
 def _maker(peer: Peer, what: str, arguments: tuple[Any, ...]) -> Callable[[], Run]:
