@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dataflow.graph.region import Region
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Op:
     """What every op has.
 

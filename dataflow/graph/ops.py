@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dataflow.graph.region import Region
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Input(Op):
     """A value that the region is given."""
 
@@ -35,7 +35,7 @@ class Input(Op):
         return f"input {self.index}" if self.index else "input"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Output(Op):
     """The values that the region gives."""
 
@@ -56,14 +56,14 @@ class Output(Op):
         return self.size
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Same(Op):
     """``identity``: its input."""
 
     name: ClassVar[str] = "identity"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Call(Op):
     """A call of a user's stage."""
 
@@ -89,7 +89,7 @@ class Call(Op):
         return " ".join(f"{key}={value}" for key, value in given.items())
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Pack(Op):
     """The parts of a fan-out put together: a tuple, or a dict where they have names."""
 
@@ -110,7 +110,7 @@ class Pack(Op):
         return "" if self.names is None else f"names={','.join(self.names)}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Spread(Op):
     """``combine(fn)`` on a value that holds the parts: a tuple as arguments, a dict as keywords."""
 
@@ -128,7 +128,7 @@ class Spread(Op):
         return f"spread {self.label()}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Apply(Op):
     """``combine(fn)`` on the parts themselves, one a port."""
 
@@ -156,7 +156,7 @@ class Apply(Op):
         return "" if self.names is None else f"names={','.join(self.names)}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Route(Op):
     """A switch's decision: the key in, the number of the branch out."""
 
@@ -172,7 +172,7 @@ class Route(Op):
         return f"to {', '.join([short_repr(key) for key in self.keys] + ['default'] * self.default)}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Switch(Op):
     """A switch's branches: the number of one and the value for it in, that branch's result out."""
 
@@ -194,7 +194,7 @@ class Switch(Op):
         return [f"case {short_repr(key)}" for key in self.keys] + ["default"] * (len(self.arms) - len(self.keys))
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Each(Op):
     """A region run over every element of its input."""
 
@@ -210,7 +210,7 @@ class Each(Op):
         return dataclasses.replace(self, body=bodies[0])
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Race(Op):
     """Regions over one input, of which the first success counts."""
 
@@ -226,7 +226,7 @@ class Race(Op):
         return dataclasses.replace(self, competitors=bodies)
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Retry(Op):
     """A region that is run again where it fails."""
 
@@ -252,7 +252,7 @@ class Retry(Op):
         return f"times={self.times} on={_types(self.on)}{wait}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Timeout(Op):
     """A region with a limit on its time."""
 
@@ -275,7 +275,7 @@ class Timeout(Op):
         return f"seconds={self.seconds:g}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Fallback(Op):
     """A region, and another that takes over where it fails."""
 
@@ -299,7 +299,7 @@ class Fallback(Op):
         return f"on={_types(self.on)}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Quorum(Op):
     """A fan-out and its combine where some branches may fail or be late."""
 
@@ -333,7 +333,7 @@ class Quorum(Op):
         return f"quorum={self.quorum}{within}{names}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Fused(Op):
     """CPU ops that run as one generated function."""
 
@@ -365,7 +365,7 @@ class Fused(Op):
         return f"placement={self.placement}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Batched(Op):
     """Batched stages that share their batches: formed once, collated once, split once."""
 

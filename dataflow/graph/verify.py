@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dataflow.graph import ops
-from dataflow.graph.region import AFTER, Port, Region, read_nodes, regions
+from dataflow.graph.region import AFTER, Port, Region, Value, regions
 
 
 class InvalidGraph(AssertionError):
@@ -24,29 +26,42 @@ def verify(root: Region) -> None:
 
 
 def _verify_shape(region: Region) -> None:
-    nodes = read_nodes(region.graph)
-    if nodes != region.nodes:
+    nodes = region.nodes
+    payloads: Any = region.graph.nodes(data="op")
+    if len(payloads) != len(nodes):
         raise InvalidGraph("the nodes as read are not those of the graph")
-    if [node.id for node in nodes] != list(range(len(nodes))):
+    if [id_ for id_, _ in payloads] != list(range(len(nodes))):
         raise InvalidGraph("nodes are not numbered from 0, in order")
     kinds = [type(node.op) for node in nodes]
     if kinds[: region.size] != [ops.Input] * region.size:
         raise InvalidGraph("inputs do not come first")
     if kinds.count(ops.Output) != 1 or kinds[-1] is not ops.Output:
         raise InvalidGraph("there is not exactly one output, last")
-    ports: list[list[int]] = [[] for _ in nodes]
-    for source, target, port in region.graph.edges(keys=True):
-        if not isinstance(port, Port):
-            raise InvalidGraph(f"the key of edge {source}->{target} is no Port")
-        if source >= target:
-            raise InvalidGraph(f"edge {source}->{target} does not ascend")
-        if port.target != AFTER:
-            ports[target].append(port.target)
-        if port.target != AFTER and port.source >= nodes[source].op.outputs:
-            raise InvalidGraph(f"node {source} has no output {port.source}")
-    for node, filled in zip(nodes, ports, strict=True):
-        if sorted(filled) != list(range(node.op.ports)):
-            raise InvalidGraph(f"node {node.id} ({node.op.name}) does not have each of its ports filled once")
+    for node, (id_, op) in zip(nodes, payloads, strict=True):
+        inputs, after = _edges(region, id_)
+        if [port for port, _ in inputs] != list(range(node.op.ports)):
+            raise InvalidGraph(f"node {id_} ({node.op.name}) does not have each of its ports filled once")
+        if node != (id_, op, tuple(value for _, value in inputs), after):
+            raise InvalidGraph("the nodes as read are not those of the graph")
+
+
+def _edges(region: Region, target: int) -> tuple[list[tuple[int, Value]], tuple[int, ...]]:
+    """Return what comes in at a node's ports, in order, and what it waits for; node by node, nothing piles up."""
+    inputs: list[tuple[int, Value]] = []
+    after: list[int] = []
+    for source, ports in region.graph.pred[target].items():
+        for port in ports:
+            if not isinstance(port, Port):
+                raise InvalidGraph(f"the key of edge {source}->{target} is no Port")
+            if source >= target:
+                raise InvalidGraph(f"edge {source}->{target} does not ascend")
+            if port.target == AFTER:
+                after.append(source)
+            elif port.source < region.nodes[source].op.outputs:
+                inputs.append((port.target, Value(source, port.source)))
+            else:
+                raise InvalidGraph(f"node {source} has no output {port.source}")
+    return sorted(inputs), tuple(sorted(after))
 
 
 def _verify_op(op: ops.Op) -> None:
