@@ -49,7 +49,8 @@ def _edges(region: Region, target: int) -> tuple[list[tuple[int, Value]], tuple[
     """Return what comes in at a node's ports, in order, and what it waits for; node by node, nothing piles up."""
     inputs: list[tuple[int, Value]] = []
     after: list[int] = []
-    for source, ports in region.graph.pred[target].items():
+    sources: Any = region.graph.pred[target]
+    for source, ports in sources.items():
         for port in ports:
             if not isinstance(port, Port):
                 raise InvalidGraph(f"the key of edge {source}->{target} is no Port")
