@@ -1,8 +1,8 @@
 """Where a job's items come from: read in a thread of its own, for reading may block, and no further than is of use.
 
 From the source to the consumer, each item counts against the job's limit: it is *read*, then *in flight*, then *done*,
-until the consumer has *taken* its outcome. The source is not read while that many are under way, nor while the schedule
-has enough to do: this is how a slow consumer, or a slow stage, stalls the source.
+until the consumer has *taken* its outcome. The source is not read while that many are under way: this is how a slow
+consumer, or a slow stage, stalls the source.
 """
 
 from __future__ import annotations
@@ -227,8 +227,12 @@ class Source:
 
     @property
     def _wanted(self) -> bool:
-        """Whether a chunk more is within the limit and would find something to do."""
-        return self._room and self._session.schedule.hungry
+        """Whether a chunk more is to be read.
+
+        Up to the limit, so that threads wait for one another seldom; but where time is measured, an item is read when
+        there is something to do for it, for its time begins then.
+        """
+        return self._room and (not self._session.timed or self._session.schedule.hungry)
 
     def _give(self) -> None:
         items = self._pending[self._given :]
