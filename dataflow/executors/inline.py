@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
@@ -18,10 +18,12 @@ from dataflow.executors.faults import Failure, Fault, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.results import (
     AsyncResults,
+    Bursts,
     OnError,
     Results,
     checked_items,
     checked_mode,
+    one_by_one,
     with_progress,
 )
 from dataflow.executors.session import Session, checked_deadline
@@ -102,7 +104,7 @@ class Inline:
         job = _Job(
             program, checked_mode(on_error), _window(program.plan, self._limit(max_in_flight)), step_stats(program.plan)
         )
-        return Results(with_progress(job.run(checked_items(items)), items, progress))
+        return Results.of(with_progress(job.bursts(checked_items(items)), items, progress))
 
     def _limit(self, max_in_flight: int | None) -> int:
         if max_in_flight is None:
@@ -142,11 +144,11 @@ class _Job:
         self._columns = Columns(program, stats)
         self._quick = whole is None and not program.plan.block.batches
 
-    def run(self, items: Iterable[Any]) -> Generator[Any, None, None]:
+    def bursts(self, items: Iterable[Any]) -> Bursts:
         """Yield the outcomes of all items."""
-        yield from self._one_by_one(items) if self._quick else self._in_windows(iter(items))
+        yield from one_by_one(self._singly(items)) if self._quick else self._in_windows(iter(items))
 
-    def _one_by_one(self, items: Iterable[Any]) -> Iterator[Any]:
+    def _singly(self, items: Iterable[Any]) -> Iterator[Any]:
         call = self._program.bare
         source = enumerate(items)
         del items
@@ -155,14 +157,17 @@ class _Job:
                 try:
                     result = call(item)
                 except Exception as error:
-                    yield from self.outcomes(index, [item], [None], {0: Fault(error, self._program.culprit(error))})
+                    yield from self._one_outcome(index, item, Fault(error, self._program.culprit(error)))
                 else:
                     yield result
         finally:
             del source
             item = result = None  # the frames of a failure lead to this one, which must not hold the items
 
-    def _in_windows(self, source: Iterator[Any]) -> Iterator[Any]:
+    def _one_outcome(self, index: int, item: Any, fault: Fault) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self._outcomes(index, [item], [None], {0: fault}))
+
+    def _in_windows(self, source: Iterator[Any]) -> Bursts:
         start = 0
         ended = False
         while not ended:
@@ -174,7 +179,7 @@ class _Job:
                 broken = error
             ended = len(window) < self.window
             if window:
-                yield from self.window_outcomes(start, window)
+                yield from self.run(start, window)
             start += len(window)
             if broken is not None:
                 try:
@@ -182,26 +187,32 @@ class _Job:
                 finally:
                     broken = None  # no cycle through the traceback of this frame
 
-    def window_outcomes(self, start: int, window: list[Any]) -> Iterator[Any]:
+    def run(self, start: int, window: list[Any]) -> Bursts:
         """Run one window of items and yield their outcomes."""
         results, faults = self._columns.run(window)
         if self._whole is not None:
             self._whole.count(len(window), len(faults), 0.0)
-        return self.outcomes(start, window, results, faults) if faults else iter(results)
+        if faults:
+            yield from self._outcomes(start, window, results, faults)
+        else:
+            yield results
 
-    def outcomes(self, start: int, items: list[Any], results: list[Any], faults: Faults) -> Iterator[Any]:
+    def _outcomes(self, start: int, items: list[Any], results: list[Any], faults: Faults) -> Bursts:
         """Yield results, and for failed items what `on_error` asks for."""
+        burst: list[Any] = []
         for position, result in enumerate(results):
             fault = faults.get(position)
             if fault is None:
-                yield result
+                burst.append(result)
                 continue
             stage = self._program.note(fault.error, fault.op, start + position)
             if self._on_error == "raise":
                 faults.clear()
+                yield burst
                 raise fault.release()
             if self._on_error == "record":
-                yield Failure(start + position, items[position], stage, fault.error)
+                burst.append(Failure(start + position, items[position], stage, fault.error))
+        yield burst
 
 
 def _window(plan: Plan, limit: int) -> int:
@@ -286,16 +297,16 @@ class InlineSession(Session):
     ) -> Results:
         self._check_open()
         job = self._job(on_error, max_in_flight)
-        return Results(with_progress(self._while_open(job.run(checked_items(items))), items, progress))
+        return Results.of(with_progress(self._while_open(job.bursts(checked_items(items))), items, progress))
 
     def _job(self, on_error: OnError, max_in_flight: int | None) -> _Job:
         window = _window(self.plan, self._executor._limit(max_in_flight))
         return _Job(self._program, checked_mode(on_error), window, self._stats, self._whole)
 
-    def _while_open(self, outcomes: Iterator[Any]) -> Generator[Any, None, None]:
+    def _while_open(self, bursts: Bursts) -> Bursts:
         self._check_open()
-        for outcome in outcomes:
-            yield outcome
+        for burst in bursts:
+            yield burst
             self._check_open()
 
     def amap(
@@ -310,7 +321,7 @@ class InlineSession(Session):
         job = self._job(on_error, max_in_flight)
         if isinstance(items, AsyncIterable):
             return AsyncResults(self._awaiting(job, items))
-        return AsyncResults(_asynchronous(self._while_open(job.run(checked_items(items)))))
+        return AsyncResults(_asynchronous(self._while_open(job.bursts(checked_items(items)))))
 
     async def _awaiting(self, job: _Job, items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
         self._check_open()
@@ -326,11 +337,11 @@ class InlineSession(Session):
             except Exception as error:  # what came before it is delivered first
                 broken = error
             if len(window) == job.window:
-                for outcome in self._while_open(job.window_outcomes(start, window)):
+                for outcome in itertools.chain.from_iterable(self._while_open(job.run(start, window))):
                     yield outcome
                 start, window = start + len(window), []
         if window:
-            for outcome in self._while_open(job.window_outcomes(start, window)):
+            for outcome in itertools.chain.from_iterable(self._while_open(job.run(start, window))):
                 yield outcome
         if broken is not None:
             try:
@@ -350,6 +361,6 @@ class InlineSession(Session):
         }
 
 
-async def _asynchronous(outcomes: Iterator[Any]) -> AsyncGenerator[Any, None]:
-    for outcome in outcomes:
+async def _asynchronous(bursts: Bursts) -> AsyncGenerator[Any, None]:
+    for outcome in itertools.chain.from_iterable(bursts):
         yield outcome

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from dataflow.executors.clock import Clock, SystemClock
 from dataflow.executors.link import Program
-from dataflow.executors.results import OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.results import Bursts, OnError, Results, checked_items, checked_mode, with_progress
 from dataflow.executors.threads.pool import Pool, Worker
 from dataflow.executors.threads.session import ThreadsSession
 from dataflow.expr import options as checks
@@ -93,18 +93,18 @@ class Threads:
         if max_in_flight is not None:
             checks.whole_number("map", "max_in_flight", max_in_flight, 1)
 
-        def outcomes(items: Iterable[Any]) -> Generator[Any, None, None]:
+        def bursts(items: Iterable[Any]) -> Bursts:
             session = self._session(program)
+            job = session.bursts(items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight)
+            del items  # the frames of a failure lead to this one, which must not hold them
             try:
-                yield from session.map(
-                    items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight, progress=False
-                )
+                yield from job
             except BaseException:
                 session.cancel()
                 raise
             session.close()
 
-        return Results(with_progress(outcomes(checked_items(items)), items, progress))
+        return Results.of(with_progress(bursts(checked_items(items)), items, progress))
 
     def _session(self, program: Program) -> ThreadsSession:
         """Return a session; one opened inside a stage shares the threads that run the stage."""

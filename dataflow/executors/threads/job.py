@@ -7,12 +7,12 @@ import contextvars
 import functools
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import SessionClosed
 from dataflow.executors.faults import Failure, Fault, Faults
-from dataflow.executors.results import OnError
+from dataflow.executors.results import Bursts, OnError
 from dataflow.executors.schedule import Ticket
 from dataflow.executors.threads.pool import waiting
 from dataflow.executors.threads.source import Source, call_in
@@ -106,7 +106,7 @@ class Job:
 
     # -- the consumer's side -------------------------------------------------------------------------------------------
 
-    def outcomes(self, items: Iterable[Any]) -> Generator[Any, None, None]:
+    def bursts(self, items: Iterable[Any]) -> Bursts:
         """Yield the outcomes of all items."""
         try:
             self._open()
@@ -147,8 +147,9 @@ class Job:
                 if not segments:
                     return
                 for segment in segments:
-                    for outcome in self._shown(segment):
-                        yield outcome
+                    for burst in self._shown(segment):
+                        for outcome in burst:
+                            yield outcome
                 self.source.taken(sum(len(positions) for _, positions in segments))
                 del segments, segment
         finally:
@@ -211,27 +212,28 @@ class Job:
             del self._chunks[chunk.start]
         return segments
 
-    def _shown(self, segment: Segment) -> Iterable[Any]:
-        """Return outcomes as the consumer is to see them."""
+    def _shown(self, segment: Segment) -> Bursts:
+        """Yield outcomes as the consumer is to see them."""
         chunk, positions = segment
-        if chunk.faults:
-            return self._with_faults(chunk, positions)
         results = chunk.results
-        return results if len(positions) == len(results) else [results[position] for position in positions]
-
-    def _with_faults(self, chunk: Chunk, positions: Sequence[int]) -> Generator[Any, None, None]:
+        if not chunk.faults:
+            yield results if len(positions) == len(results) else [results[position] for position in positions]
+            return
+        burst: list[Any] = []
         for position in positions:
             fault = chunk.faults.get(position)
             if fault is None:
-                yield chunk.results[position]
+                burst.append(results[position])
                 continue
             index = chunk.start + position
             stage = self._session.note(fault, index)
             if self._on_error == "raise":
                 chunk.faults.clear()
+                yield burst
                 raise fault.release()
             if self._on_error == "record":
-                yield Failure(index, chunk.items[position], stage, fault.error)
+                burst.append(Failure(index, chunk.items[position], stage, fault.error))
+        yield burst
 
     # -- the schedule's side, under the lock
     # -----------------------------------------------------------------------------

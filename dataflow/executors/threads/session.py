@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from dataflow.errors import QueueFull, SessionClosed
 from dataflow.executors.faults import Fault
 from dataflow.executors.link import Program
-from dataflow.executors.results import AsyncResults, OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.results import (
+    AsyncResults,
+    Bursts,
+    OnError,
+    Results,
+    checked_items,
+    checked_mode,
+    with_progress,
+)
 from dataflow.executors.schedule import Schedule, Ticket, Work, no_source, timed
 from dataflow.executors.session import Session
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
@@ -185,8 +193,12 @@ class ThreadsSession(Session):
         progress: bool | None = None,
     ) -> Results:
         self._check_open()
-        job = self._job(ordered, on_error, max_in_flight)
-        return Results(with_progress(job.outcomes(checked_items(items)), items, progress))
+        bursts = self.bursts(checked_items(items), ordered=ordered, on_error=on_error, max_in_flight=max_in_flight)
+        return Results.of(with_progress(bursts, items, progress))
+
+    def bursts(self, items: Iterable[Any], *, ordered: bool, on_error: OnError, max_in_flight: int | None) -> Bursts:
+        """Return what `map` gives, as it comes."""
+        return self._job(ordered, on_error, max_in_flight).bursts(items)
 
     def amap(
         self,

@@ -113,7 +113,9 @@ class Source:
                 error = raised
             if self._hand_on(size, self._clock.now() - began):
                 break
+        source = iter(())
         self._end(error)
+        error = None  # no cycle through the traceback of this frame
 
     async def aread(self, items: AsyncIterable[Any]) -> None:
         """Read one by one in asynchronous code."""
@@ -134,6 +136,7 @@ class Source:
         except Exception as raised:  # what came before it is delivered first
             error = raised
         self._end(error)
+        error = None  # no cycle through the traceback of this frame
 
     def _wait(self) -> int:
         """Wait until there is room, and return for how many; 0 where no more is wanted."""

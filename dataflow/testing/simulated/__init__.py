@@ -11,7 +11,15 @@ from typing import Any, ClassVar
 from dataflow.errors import DeadlineExceeded, QueueFull, SessionClosed
 from dataflow.executors.faults import Failure, Fault
 from dataflow.executors.link import Program
-from dataflow.executors.results import AsyncResults, OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.results import (
+    AsyncResults,
+    OnError,
+    Results,
+    checked_items,
+    checked_mode,
+    one_by_one,
+    with_progress,
+)
 from dataflow.executors.session import Session, checked_deadline
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
 from dataflow.expr import options as checks
@@ -223,7 +231,7 @@ class SimulatedSession(Session):
     ) -> Results:
         self._check_open()
         results = self._outcomes(checked_items(items), ordered, checked_mode(on_error), self._limit(max_in_flight))
-        return Results(with_progress(results, items, progress))
+        return Results.of(with_progress(one_by_one(results), items, progress))
 
     def amap(
         self,
