@@ -180,7 +180,8 @@ class Job:
             ended = self.source.ended and not self._chunks and not self._fresh
             if segments or not ended:
                 return segments or None
-        error, self._error = self._error or self.source.error, None
+        error = self._error or self.source.error
+        self._error = self.source.error = None
         if error is None and not self._closed:
             return []
         try:
