@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Read when numpy and torch are first imported. Most workloads hold numerical libraries to one thread; torch's own setting
-# holds in the thread that sets it, and would leave those contestants to a team of threads that start threads themselves.
+# Read when numpy and torch are first imported. torch's own setting holds in the thread that sets it, and would leave
+# contestants that start threads with a team of threads in each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dataflow.bench import Contestant, Effort, Findings, Goal, Run, Table, Task, compare, ready

@@ -9,8 +9,10 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 
 from benchmarks.peers import PEERS
+from benchmarks.summary import summary
 from dataflow.bench import Findings, Goal, Report, files, html, text
 from dataflow.bench.changes import changes
 from dataflow.bench.machine import VERSIONS, machine, versions
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and items: wider intervals")
     parser.add_argument("--json", metavar="FILE", help="write JSON lines there")
     parser.add_argument("--html", metavar="FILE", help="write a report with plots there")
+    parser.add_argument("--markdown", metavar="FILE", help="write the ratios and goals there, as tables")
     parser.add_argument("--compare", metavar="FILE", help="say what changed since these JSON lines were written")
     options = parser.parse_args(arguments)
     for workload in options.workloads:
@@ -90,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             files.write(report, options.json)
     if old:
         text.show_changes(changes(old, report), out)
+    if options.markdown:
+        Path(options.markdown).write_text(summary(report), encoding="utf-8")
     if options.html:
         html.write(report, options.html, old)
     met = sum(goal.met for goal in report.goals)
