@@ -37,6 +37,16 @@ def go_on() -> None:
         raise Abandoned
 
 
+def own_context() -> contextvars.Context:
+    """Return a copy of this context for work that is not given up with the work that asks for it.
+
+    It may share a batch, or a session, with what others have asked for.
+    """
+    context = contextvars.copy_context()
+    context.run(_cancelled.set, ())
+    return context
+
+
 def watch(cancel: threading.Event) -> None:
     """Make the work that this context is for one that is given up when `cancel` is set."""
     _cancelled.set((*_cancelled.get(), cancel))

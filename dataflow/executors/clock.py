@@ -36,4 +36,4 @@ class SystemClock:
 
     def wait(self, event: threading.Event, seconds: float | None) -> bool:
         """Wait for the event."""
-        return event.wait(seconds)
+        return event.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from dataflow.executors import policies
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.rows import Column
-from dataflow.executors.schedule.changes import SHARING, shared_ports
 from dataflow.executors.schedule.frames import Frame
 from dataflow.executors.schedule.layout import Layout, Slot
 from dataflow.executors.schedule.timers import Timer
@@ -94,7 +93,6 @@ class Construct:
             self,
             ticket=frame.ticket,
             timed=frame.timed or timed,
-            shared=isinstance(self.op, SHARING) or bool(shared_ports(frame, self.slot)),
             rows=rows,
             role=role,
         )
@@ -314,6 +312,7 @@ class Quorum(Construct):
         self._faults: dict[int, Fault] = {}
         self._lost: dict[int, int] = {}
         self._overdue: set[int] = set()
+        self._timer: Timer | None = None
 
     def begin(self, positions: Positions) -> None:
         bodies = range(len(self.slot.step.bodies))
@@ -326,7 +325,13 @@ class Quorum(Construct):
             self._branches[position] = [
                 self.spawn(body, [[item]], (position,), role=body, timed=True) for body in bodies
             ]
-        self.schedule.timers.at(self.schedule.now() + self.op.within, functools.partial(self._time_is_up, positions))
+        moment = self.schedule.now() + self.op.within
+        self._timer = self.schedule.timers.at(moment, functools.partial(self._time_is_up, positions))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self.schedule.timers.cancel(self._timer)
+        super().close()
 
     def succeeded(self, child: Frame, positions: Positions, columns: list[Column]) -> None:
         self.ended(child)

@@ -25,7 +25,6 @@ from dataflow.executors.clock import Clock
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.rows import Column
-from dataflow.executors.schedule.changes import InputChanged
 from dataflow.executors.schedule.constructs import CONSTRUCTS, Construct
 from dataflow.executors.schedule.frames import Frame
 from dataflow.executors.schedule.gates import Gate, Gates
@@ -34,6 +33,7 @@ from dataflow.executors.schedule.pace import Pace
 from dataflow.executors.schedule.queues import BatchQueue, Reason
 from dataflow.executors.schedule.ticket import Ticket
 from dataflow.executors.schedule.timers import Timers
+from dataflow.executors.schedule.ways import Ways
 from dataflow.executors.schedule.work import Positions, Rows, Work
 from dataflow.executors.stats import StepStats
 from dataflow.graph import ops
@@ -55,8 +55,6 @@ class Schedule:
         The linked plan.
     stats : mapping of str to StepStats
         Where to count, by the steps' names.
-    debug : bool
-        Whether to look if stages change what others read too; fused steps are then run stage by stage.
 
     Attributes
     ----------
@@ -75,9 +73,8 @@ class Schedule:
         where none is.
     """
 
-    def __init__(self, program: Program, stats: Mapping[str, StepStats], *, debug: bool = False) -> None:
+    def __init__(self, program: Program, stats: Mapping[str, StepStats]) -> None:
         self.program = program
-        self._debug = debug
         self.layouts = Layouts(program.plan, stats)
         self.pace = Pace()
         self.timers = Timers()
@@ -89,6 +86,7 @@ class Schedule:
         self.source: Callable[[], float] = no_source
         self._clock: Clock = program.clock
         self._gates = Gates(program)
+        self._ways = Ways(program.plan, self.layouts)
         self._queues: dict[int, BatchQueue] = {}
         self._filling: dict[int, BatchQueue] = {}  # those in which rows wait
         self._ready: list[tuple[int, int, int, Rows]] = []
@@ -115,8 +113,9 @@ class Schedule:
             timed=ticket.deadline is not None,
         )
         ticket.frame = frame
-        if ticket.deadline is not None:
-            ticket.timer = self.timers.at(self.now() + ticket.deadline, functools.partial(self._late, ticket))
+        if ticket.due is not None:
+            ticket.timer = self.timers.at(ticket.due, functools.partial(self._late, ticket))
+            self.expire()  # it may have come too late
         self.later(frame.start)
         self._settle()
 
@@ -132,6 +131,8 @@ class Schedule:
     def take(self) -> Work | None:
         """Return the work that is to be done next, or None where there is none now."""
         now = self.now()
+        if (when := self.timers.next) is not None and when <= now:
+            self.expire()  # what is late is run no more
         for choose in (self._full_batch, self._rows, self._partial_batch):
             work = choose(now)
             if work is not None:
@@ -150,8 +151,6 @@ class Schedule:
                 learn(slot, size, work.seconds)
             for part in work.parts:
                 part.frame.spent += work.seconds * len(part.positions) / size
-        if self._debug:
-            self._fail_changers(work)
         work.deliver()
         self._settle()
 
@@ -174,7 +173,7 @@ class Schedule:
     @property
     def more(self) -> bool:
         """Whether there is work for another thread, as far as can be seen at a glance."""
-        return bool(self._ready) or any(queue.count >= queue.size for queue in self._filling.values())
+        return bool(self._ready) or self._due(self.now()) is not None
 
     @property
     def hungry(self) -> bool:
@@ -216,7 +215,7 @@ class Schedule:
 
     def begin(self, frame: Frame, slot: Slot, positions: Positions) -> None:
         """Let a frame's rows come to a step."""
-        if slot.kind is Kind.FRAMES or self._apart(slot):
+        if slot.kind is Kind.FRAMES or (slot.wide and self.pace.apart(slot)):
             construct = CONSTRUCTS[type(slot.step.op)](self, frame, slot)
             frame.constructs[slot.index] = construct
             if not slot.part:
@@ -228,23 +227,6 @@ class Schedule:
             self._filling[id(slot.step)] = queue
         else:
             self.add(Rows(frame, slot, positions, self.now()))
-
-    def _apart(self, slot: Slot) -> bool:
-        """Return whether a fused step is run as the steps that it holds."""
-        if self._debug:
-            return isinstance(slot.step.op, ops.Fused)
-        return slot.wide and self.pace.apart(slot)
-
-    def _fail_changers(self, work: Work) -> None:
-        """Fail items whose stages have changed what others read: in debug mode, items are accepted one by one."""
-        at = 0
-        for part in work.parts:
-            for position in range(at, at + len(part.positions)):
-                fault = work.faults.get(position)
-                frame = part.frame.ticket.frame
-                if fault is not None and isinstance(fault.error, InputChanged) and frame is not None:
-                    frame.fail({0: fault})
-            at += len(part.positions)
 
     def _begin_construct(self, construct: Construct, positions: Positions) -> None:
         frame = construct.frame
@@ -300,16 +282,21 @@ class Schedule:
         return None
 
     def _partial_batch(self, now: float) -> Work | None:
-        earliest = min((work.slot.order for work in self.running), default=math.inf)
+        due = self._due(now)
+        return None if due is None else self._batch(*due, now)
+
+    def _due(self, now: float) -> tuple[BatchQueue, Reason] | None:
+        """Return rows that are to be called as a batch now, though they may be few, and why."""
         expecting = now < self.source()
-        for queue in self._filling.values():
+        # what comes earlier in the plan brings more to what comes later
+        for queue in sorted(self._filling.values(), key=lambda queue: queue.slot.order):
             if queue.gate is not None and queue.gate.full:
                 continue
             # nothing that runs, and no source, leads here
-            flush = not expecting and queue.slot.order <= earliest
+            flush = not expecting and not any(self._ways.lead(work.slot, queue.slot) for work in self.running)
             reason, _ = queue.due(now, self.pace.fixed(queue.slot), flush=flush)
             if reason is not None:
-                return self._batch(queue, reason, now)
+                return queue, reason
         return None
 
     def _batch(self, queue: BatchQueue, reason: Reason, now: float) -> Work | None:
@@ -323,7 +310,7 @@ class Schedule:
         return self._work(parts, queue.gate, now)
 
     def _work(self, parts: list[Rows], gate: Gate | None, now: float) -> Work:
-        work = Work(self.program, parts, gate, debug=self._debug)
+        work = Work(self.program, parts, gate)
         if gate is not None:
             gate.taken += 1
         self.running.add(work)

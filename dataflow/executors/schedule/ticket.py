@@ -26,24 +26,35 @@ class Ticket:
         In which stages are to run.
     deadline : float, optional
         Seconds after which what is not done fails.
+    since : float
+        From which moment on they count.
 
     Attributes
     ----------
     number : int
         The schedule's, in the order in which tickets are accepted: what came first is run first.
+    due : float or None
+        The moment by which they are to be done.
     begun : bool
         Whether any step has begun to run.
     """
 
-    __slots__ = ("begun", "context", "deadline", "frame", "items", "number", "patient", "timer")
+    __slots__ = ("begun", "context", "deadline", "due", "frame", "items", "number", "patient", "timer")
 
     def __init__(
-        self, items: list[Any], *, patient: bool, context: contextvars.Context, deadline: float | None = None
+        self,
+        items: list[Any],
+        *,
+        patient: bool,
+        context: contextvars.Context,
+        deadline: float | None = None,
+        since: float = 0.0,
     ) -> None:
         self.items = items
         self.patient = patient
         self.context = context
         self.deadline = deadline
+        self.due = None if deadline is None else since + deadline
         self.number = 0
         self.begun = False
         self.frame: Frame | None = None

@@ -85,12 +85,13 @@ class Contention:
         before = self.alone
         self._rates[self.alone] = self._done / took
         self._left -= 1
-        if self.alone:
+        if self._cpu < _BUSY * took:
+            self.alone = False  # at once: one that waits must not keep the others waiting
+            self._hold = self._left = 1
+        elif self.alone:
             if not self._left:
                 self.alone = False  # look again whether many are better by now
                 self._left = 1
-        elif self._cpu < _BUSY * took:
-            self._hold = 1
         elif self._unknown:
             self.alone, self._left = True, 1
         elif self._rates[False] < self._rates[True] * _MARGIN:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import threading
 from collections import deque
@@ -11,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import SessionClosed
+from dataflow.executors.aside import go_on, own_context
 from dataflow.executors.faults import Failure, Fault, Faults
 from dataflow.executors.results import Bursts, OnError
 from dataflow.executors.schedule import Ticket
@@ -93,7 +93,7 @@ class Job:
         self._lock = session.pool.lock
         self._ordered = ordered
         self._on_error = on_error
-        self.context = contextvars.copy_context()
+        self.context = own_context()
         self.source = Source(session, self.accept, limit)
         self._chunks: dict[
             int, Chunk
@@ -113,6 +113,8 @@ class Job:
             self.source.read(items, self.context)
             del items
             while True:
+                go_on()
+                self._session.check_process()
                 with waiting(), self._lock:
                     while (segments := self._poll()) is None:
                         self._ready.wait()
@@ -160,10 +162,13 @@ class Job:
 
     def close(self) -> None:
         """End the job, in the consumer's thread."""
+        pool = self._session.pool
+        if pool.foreign or pool.entered(self.close):
+            return
         with self._lock:
             self.stop()
             self._session.jobs.discard(self)
-            calls = self._session.pool.changed(self._session)
+            calls = pool.changed(self._session)
         for call in calls:
             call()
         self.source.join()

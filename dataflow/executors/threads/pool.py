@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from dataflow.errors import SessionClosed
 from dataflow.executors.clock import Clock
 from dataflow.executors.schedule import Schedule, Work
 from dataflow.executors.threads.contention import Contention
@@ -42,6 +43,16 @@ class Client(Protocol):
 
     def interrupted(self, work: Work, error: BaseException) -> None:
         """Take what a stage has raised to end everything; called under the lock."""
+        ...
+
+    def dropped(self) -> list[Callable[[], None]]:
+        """Cancel everything, for nobody does this work any more; called under the lock.
+
+        Returns
+        -------
+        list of callables
+            To be called outside the lock.
+        """
         ...
 
     def taken(self) -> None:
@@ -89,7 +100,7 @@ class Pool:
 
     Attributes
     ----------
-    lock : threading.Lock
+    lock : threading.RLock
         What everything shared is touched under.
     abandoned : int
         How many threads have been left behind, running what nobody wants any more.
@@ -99,7 +110,7 @@ class Pool:
         self.executor = executor
         self.workers = workers
         self.clock = clock
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # to be known who has it: see `entered`
         self.abandoned = 0
         self._changed = threading.Condition(self.lock)
         self._alarm = threading.Event()
@@ -121,11 +132,23 @@ class Pool:
         """Whether this is another process than the one that the threads are in."""
         return os.getpid() != self._process
 
+    def entered(self, end: Callable[[], object]) -> bool:
+        """Return whether this thread is in the middle of a change; then `end` is called in another thread, later.
+
+        Only the garbage collector gets there, which may run anywhere: it ends a job whose iterator was left in a cycle.
+        """
+        if not self.lock._is_owned():  # type: ignore[attr-defined]  # Condition itself asks its lock so
+            return False
+        threading.Thread(target=end, name=f"dataflow-end-{next(_numbers)}", daemon=True).start()
+        return True
+
     # -- clients -------------------------------------------------------------------------------------------------------
 
     def attach(self, client: Client) -> None:
         """Do the work of this client from now on."""
         with self.lock:
+            if self._stopping:
+                raise SessionClosed("the session whose stage opens this one has been closed meanwhile")
             self._clients.append(client)
 
     def detach(self, client: Client) -> None:
@@ -143,9 +166,7 @@ class Pool:
         """
         self._abandon(client)
         self._wake_one()
-        wake = client.schedule.wake
-        if wake < self._watched:
-            self._watch_until(wake)
+        self.watch_until(client.schedule.wake)
         return client.settled()
 
     def stop(self, *, wait: bool = True) -> None:
@@ -156,14 +177,18 @@ class Pool:
         wait : bool
             Whether to wait for threads that run a stage; otherwise they end when it returns.
         """
-        with self.lock:
-            self._stopping = True
-            self._changed.notify_all()
-            self._alarm.set()
-            threads = [*self._threads, *([self._watch] if self._watch else [])]
         _pools.discard(self)
         if self.foreign:
             return
+        calls: list[Callable[[], None]] = []
+        with self.lock:
+            self._stopping = True
+            for client in list(self._clients):  # opened by stages, which would wait for ever
+                calls += client.dropped()
+            self._changed.notify_all()
+            self._alarm.set()
+            threads = [*self._threads, *([self._watch] if self._watch else [])]
+        _call_all(calls)
         until = None if wait else self.clock.now() + GRACE
         for thread in threads:
             if thread is not threading.current_thread():
@@ -235,6 +260,7 @@ class Pool:
                 if client.schedule.more:
                     self._wake_one()
                 worker.work = work
+                work.thread = worker  # now: it may be given up before it has begun
                 self.lock.release()
                 interrupt: BaseException | None = None
                 began, used = time.perf_counter(), time.thread_time()
@@ -256,9 +282,8 @@ class Pool:
                 del taken, client, work
                 if calls:
                     self.lock.release()
-                    for call in calls:
-                        call()
-                    del calls, call
+                    _call_all(calls)
+                    del calls
                     self.lock.acquire()
         finally:
             self._threads.discard(worker)
@@ -288,7 +313,10 @@ class Pool:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def _watch_until(self, moment: float) -> None:
+    def watch_until(self, moment: float) -> None:
+        """Look at the clients at this moment at the latest; called under the lock."""
+        if moment >= self._watched or self._stopping:
+            return
         self._watched = moment
         if self._watch is None:
             self._watch = threading.Thread(target=self._keep_time, name=f"dataflow-clock-{next(_numbers)}", daemon=True)
@@ -310,10 +338,20 @@ class Pool:
                 self._watched = min((client.schedule.wake for client in self._clients), default=_NEVER)
                 self._alarm.clear()
                 seconds = self._watched - self.clock.now()
-            for call in calls:
-                call()
+            _call_all(calls)
+            del calls
             if seconds > 0:
                 self.clock.wait(self._alarm, None if seconds == _NEVER else seconds)
+
+
+def _call_all(calls: list[Callable[[], None]]) -> None:
+    """Call these, each whatever the others raise: a future's callback may raise what ends a thread."""
+    for call in calls:
+        try:
+            call()
+        except BaseException as error:
+            given = (type(error), error, error.__traceback__, threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(given))
 
 
 @contextlib.contextmanager

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import contextlib
 import functools
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import QueueFull, SessionClosed
+from dataflow.executors.aside import go_on
 from dataflow.executors.faults import Fault
 from dataflow.executors.link import Program
 from dataflow.executors.results import (
@@ -22,9 +23,10 @@ from dataflow.executors.results import (
     checked_mode,
     with_progress,
 )
-from dataflow.executors.schedule import Schedule, Ticket, Work, no_source, timed
+from dataflow.executors.schedule import Schedule, Work, no_source, timed
 from dataflow.executors.session import Session
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
+from dataflow.executors.threads.call import Call, CallFuture, dropped
 from dataflow.executors.threads.job import Chunk, Job
 from dataflow.executors.threads.pool import Pool, Worker, waiting
 from dataflow.executors.threads.source import call_in
@@ -34,88 +36,6 @@ if TYPE_CHECKING:
     from dataflow.executors.threads import Threads
 
 PLACE = "by the thread executor"
-
-
-class _Future(Future[Any]):
-    """The future of one item: cancelling it takes its work out of the queues."""
-
-    def __init__(self, call: Call) -> None:
-        super().__init__()
-        self.call: Call | None = call  # until it has its outcome
-
-    def cancel(self) -> bool:
-        call = self.call
-        if not super().cancel():
-            return False
-        if call is not None:
-            call.cancelled()
-        return True
-
-    def result(self, timeout: float | None = None) -> Any:
-        try:
-            with waiting():
-                return super().result(timeout)
-        finally:
-            del self  # no cycle through the traceback of this frame
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        with waiting():
-            return super().exception(timeout)
-
-
-class Call(Ticket):
-    """One item that was submitted.
-
-    Parameters
-    ----------
-    session : ThreadsSession
-        Where.
-    item : object
-        The item.
-    deadline : float, optional
-        Seconds after which it fails.
-    """
-
-    __slots__ = ("error", "fault", "future", "session", "value")
-
-    def __init__(self, session: ThreadsSession, item: Any, deadline: float | None) -> None:
-        super().__init__([item], patient=False, context=contextvars.copy_context(), deadline=deadline)
-        self.session: ThreadsSession | None = session
-        self.future = _Future(self)
-        self.value: Any = None
-        self.fault: Fault | None = None
-        self.error: BaseException | None = None
-
-    def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
-        self.value = values[0]
-
-    def failed(self, faults: Mapping[int, Fault]) -> None:
-        self.fault = faults[0]
-
-    def cancelled(self) -> None:
-        """Take note that the future has been cancelled."""
-        session = self.session
-        if session is not None:
-            session.withdraw(self)
-
-    def deliver(self) -> None:
-        """Give the future its outcome, outside the lock."""
-        session, self.session = self.session, None
-        future, fault, error = self.future, self.fault, self.error
-        future.call = None
-        self.items = []
-        if session is None or not future.set_running_or_notify_cancel():
-            return
-        if fault is not None:
-            session.note(fault, None)
-            error = fault.release()
-        try:
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(self.value)
-        finally:
-            del error, fault, future, self.fault  # no cycle through the traceback of this frame
 
 
 class ThreadsSession(Session):
@@ -134,7 +54,7 @@ class ThreadsSession(Session):
     def __init__(self, program: Program, executor: Threads, pool: Pool, *, owns_pool: bool) -> None:
         super().__init__(program.plan)
         self.pool = pool
-        self.one_by_one = executor.debug or timed([program.plan.block])  # how jobs are read
+        self.timed = timed([program.plan.block])
         self.jobs: set[Job] = set()
         self._program = program
         self._executor = executor
@@ -142,7 +62,7 @@ class ThreadsSession(Session):
         self._left = False
         self._stats = step_stats(program.plan)
         self._whole = StepStats()
-        self.schedule = Schedule(program, self._stats, debug=executor.debug)
+        self.schedule = Schedule(program, self._stats)
         self.schedule.source = self._source
         self._calls: set[Call] = set()
         self._changed = threading.Condition(pool.lock)
@@ -152,21 +72,26 @@ class ThreadsSession(Session):
     # -- the surface -----------------------------------------------------------------------------------------------
 
     def run(self, item: Any, deadline: float | None = None) -> Any:
-        future = self.submit(item, deadline)
+        future = self._submit(item, deadline)
         try:
             return future.result()
-        except BaseException:
+        except BaseException as error:
             future.cancel()  # where it was interrupted; it does nothing to a future that is done
+            if future.dropped and isinstance(error, CancelledError):
+                raise dropped() from None
             raise
         finally:
             del future  # no cycle through the traceback of this frame
 
     def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:
+        return self._submit(item, deadline)
+
+    def _submit(self, item: Any, deadline: float | None) -> CallFuture:
         call = self._call(item, deadline)
         with waiting():
             while (calls := self._try(call)) is None:
-                with self.pool.lock:
-                    while self._full() and not self._closed:
+                with self.pool.lock, self._alarm(call, self._changed.notify_all):
+                    while self._full(call) and not self._closed:
                         self._changed.wait()
         _do(calls)
         return call.future
@@ -174,12 +99,16 @@ class ThreadsSession(Session):
     async def arun(self, item: Any, deadline: float | None = None) -> Any:
         call = self._call(item, deadline)
         while (calls := self._try(call)) is None:
-            await self._room()
+            await self._room(call)
         _do(calls)
-        future = asyncio.wrap_future(call.future)
+        future = call.future
         del call, calls
         try:
-            return await future
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if future.dropped:
+                raise dropped() from None
+            raise
         finally:
             del future  # no cycle through the traceback of this frame
 
@@ -235,6 +164,11 @@ class ThreadsSession(Session):
         """Raise `SessionClosed` if the session is closed, or its threads are in another process."""
         self._check_open()
 
+    def check_process(self) -> None:
+        """Raise `SessionClosed` if its threads are in another process."""
+        if self.pool.foreign:
+            self._check_open()
+
     # -- for its jobs and calls --------------------------------------------------------------------------------------
 
     def note(self, fault: Fault, index: int | None) -> str:
@@ -254,8 +188,8 @@ class ThreadsSession(Session):
 
     @property
     def hurried(self) -> bool:
-        """Whether somebody waits for an item, and not just for a job to be done."""
-        return bool(self._calls)
+        """Whether somebody waits for an item, and not just for a job to be done; or the flow itself watches a clock."""
+        return self.timed or bool(self._calls)
 
     def interrupted(self, work: Work, error: BaseException) -> None:
         """End everything: who waits for this work gets the error unchanged, who waits for other work is cancelled."""
@@ -267,6 +201,15 @@ class ThreadsSession(Session):
             if call in tickets:
                 call.error = error
             self.schedule.cancel(call)
+
+    def dropped(self) -> list[Callable[[], None]]:
+        """Cancel everything, for the pool ends."""
+        self._closed = True
+        for job in list(self.jobs):
+            job.stop()
+        for call in list(self._calls):
+            self.schedule.cancel(call)
+        return self.settled()
 
     def taken(self) -> None:
         """Note that there may be less work, so that more is to be read."""
@@ -305,6 +248,7 @@ class ThreadsSession(Session):
         return max((job.source.expected for job in self.jobs), default=-float("inf"))
 
     def _call(self, item: Any, deadline: float | None) -> Call:
+        go_on()
         self._check_open()
         seconds = None if deadline is None else checks.duration("run", "deadline", deadline, zero=True)
         return Call(self, item, seconds)
@@ -314,29 +258,53 @@ class ThreadsSession(Session):
         with self.pool.lock:
             self._check_open()
             limit = self._executor.max_queue
-            if limit is not None and self.schedule.waiting - self.pool.free >= limit:
+            waiting = self.schedule.waiting
+            if limit is not None and self.schedule.more:
+                waiting -= self.pool.free  # these are about to be begun
+            if limit is not None and waiting >= limit:
                 raise QueueFull(
-                    f"{self.schedule.waiting} items wait, and the session holds no more than {limit} (max_queue): try "
+                    f"{waiting} items wait, and the session holds no more than {limit} (max_queue): try "
                     "again later, or raise max_queue"
                 )
-            if self._full():
+            if self._full(call):
                 return None
             self._calls.add(call)
             self.schedule.accept(call)
             return self.pool.changed(self)
 
-    def _full(self) -> bool:
+    def _full(self, call: Call | None = None) -> bool:
+        """Return whether there is no room now; a call that is late needs none, for it fails at once."""
+        if call is not None and call.due is not None and call.due <= self.pool.clock.now():
+            return False
         if isinstance(threading.current_thread(), Worker):  # to wait here could be to wait for oneself
             return False
         return self._executor.max_queue is None and len(self._calls) >= self._executor.max_in_flight
 
-    async def _room(self) -> None:
-        loop, event = asyncio.get_running_loop(), asyncio.Event()
+    async def _room(self, call: Call) -> None:
+        """Wait until there may be room."""
+        event = asyncio.Event()
+        wake = functools.partial(call_in, asyncio.get_running_loop(), event.set)
+        with self._alarm(call, wake):
+            with self.pool.lock:
+                if not self._full(call):
+                    return
+                self._askers.append(wake)
+            await event.wait()
+
+    @contextlib.contextmanager
+    def _alarm(self, call: Call, wake: Callable[[], None]) -> Iterator[None]:
+        """Call `wake` when a call's deadline comes in the block, which waits for room."""
+        if call.due is None:
+            yield
+            return
         with self.pool.lock:
-            if not self._full():
-                return
-            self._askers.append(functools.partial(call_in, loop, event.set))
-        await event.wait()
+            timer = self.schedule.timers.at(call.due, wake)
+            self.pool.watch_until(call.due)
+        try:
+            yield
+        finally:
+            with self.pool.lock:
+                self.schedule.timers.cancel(timer)
 
     def _job(self, ordered: bool, on_error: OnError, max_in_flight: int | None) -> Job:
         limit = self._executor.max_in_flight
@@ -345,27 +313,32 @@ class ThreadsSession(Session):
         return Job(self, ordered=ordered, on_error=checked_mode(on_error), limit=limit)
 
     def _check_open(self) -> None:
-        super()._check_open()
         if self.pool.foreign:
             raise SessionClosed(
                 "this session was opened in another process, and its threads have stayed there: a process that was "
                 "forked opens sessions of its own"
             )
+        super()._check_open()
 
     def _end(self, *, finish: bool) -> None:
         pool = self.pool
+        if pool.foreign:  # its lock may be held by a thread that is not in this process
+            self._closed = True
+            return
+        if pool.entered(functools.partial(self._end, finish=finish)):
+            return
         with pool.lock:
             self._closed = True
             for job in list(self.jobs):
                 job.stop()
-            if not finish or pool.foreign:
+            if not finish:
                 for call in list(self._calls):
                     self.schedule.cancel(call)
             calls = pool.changed(self)
         _do(calls)
         try:
             with waiting(), pool.lock:
-                while self._calls and not pool.foreign:
+                while self._calls:
                     self._changed.wait()
         except BaseException:
             finish = False
@@ -374,10 +347,11 @@ class ThreadsSession(Session):
             self._leave(finish)
 
     def _leave(self, finish: bool) -> None:
-        if self._left:
-            return
-        self._left = True
-        self.pool.detach(self)
+        with self.pool.lock:
+            if self._left:
+                return
+            self._left = True
+            self.pool.detach(self)
         self.schedule.source = no_source
         if self._owns_pool:
             self.pool.stop(wait=finish)

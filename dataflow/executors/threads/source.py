@@ -70,7 +70,7 @@ class Source:
         self._clock = session.pool.clock
         self._deliver = accept
         self._limit = limit
-        self.most = 1 if session.one_by_one else max(1, limit // _PARTS)
+        self.most = 1 if session.timed else max(1, limit // _PARTS)
         self.ended = False
         self.error: BaseException | None = None
         self._size = 1
@@ -155,6 +155,7 @@ class Source:
     def _begin_reading(self) -> int:
         self._pending, self._given = [], 0
         self._since = self._clock.now()
+        self._session.pool.watch_until(self._since + PATIENCE)  # by then it counts as one that gives nothing
         return self._size
 
     def _hand_on(self, size: int, seconds: float) -> bool:
@@ -235,7 +236,7 @@ class Source:
         Up to the limit, so that threads wait for one another seldom; but where time is measured, an item is read when
         there is something to do for it, for its time begins then.
         """
-        return self._room and (not self._session.one_by_one or self._session.schedule.hungry)
+        return self._room and (not self._session.timed or self._session.schedule.hungry)
 
     def _give(self) -> None:
         items = self._pending[self._given :]
