@@ -23,7 +23,7 @@ KEPT = 0.9
 def effort(quick: bool, rounds: int = 31, seconds: float = 15.0) -> Effort:
     """Say how many rounds to take: those given, or few and soon over."""
     if quick:
-        return Effort(min(rounds, 7), min(rounds, 3), settled=0.05, seconds=2.0)
+        return Effort(min(rounds, 7), min(rounds, 3), settled=0.05, seconds=1.0)
     return Effort(rounds, min(rounds, 7), settled=0.005, seconds=seconds)
 
 

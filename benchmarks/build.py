@@ -145,13 +145,13 @@ def beside(count: int, repeats: int) -> Table:
 
 def findings(quick: bool = False) -> Findings:
     """Measure."""
-    many = 3 if quick else 7
+    many = 2 if quick else 7
     chain = growth(
         "build, optimize and plan a chain",
         build_chain,
         chain_by_hand,
         {"1,000 stages": 1_000, "10,000 stages": 10_000},
-        repeats=3 if quick else 5,
+        repeats=2 if quick else 5,
     )
     fan_out = growth(
         "build, optimize and plan a fan-out and its combine",
@@ -169,7 +169,7 @@ def findings(quick: bool = False) -> Findings:
         times=5,
     )
     longest = chain.row("10,000 stages").seconds
-    peers = (beside(1_000, repeats=2 if quick else 5), *(() if quick else (beside(4_000, repeats=1),)))
+    peers = (beside(1_000, repeats=1 if quick else 5), *(() if quick else (beside(4_000, repeats=1),)))
     return Findings(
         (chain, fan_out, diamonds, *peers),
         (

@@ -56,7 +56,7 @@ def findings(quick: bool = False) -> Findings:
     problems = {name: found["problem"] for name, found in first.items() if "problem" in found}
     ready = [name for name in modules if name not in problems]
     samples: dict[str, list[float]] = {name: [] for name in ready}
-    for turn in range(3 if quick else REPEATS):
+    for turn in range(1 if quick else REPEATS):
         for name in rotated(ready, turn):
             samples[name].append(probe(modules[name])["seconds"])
     table = tabulate(

@@ -110,7 +110,7 @@ def findings(quick: bool = False) -> Findings:
         crowd = compare(
             f"{IN_FLIGHT} in flight on the ensemble of two MLPs",
             [Contestant(name, ready(Crowd(system, count)), task) for name, system in systems.items()],
-            effort=effort(quick, rounds=5, seconds=60),
+            effort=effort(quick, rounds=3, seconds=30),
             passes=1,
             rate=True,
         )
