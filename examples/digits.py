@@ -101,23 +101,24 @@ def train(net: nn.Module, images: Sequence[Image], digits: np.ndarray, epochs: i
 
 # ---------------------------------------------------------------- What they are worth.
 def accuracy(flow: df.Flow, images: Sequence[Image], digits: np.ndarray) -> float:
-    return float(np.mean(np.array(list(flow.map(images, executor=df.Inline()))) == digits))
+    return float(np.mean(np.array(list(flow.map(images))) == digits))
 
 
-def compare(flow: df.Flow, images: Sequence[Image], repeats: int) -> None:
-    """Time one flow run three ways in this thread: the same stages, models and answers, differently run.
+def compare(flow: df.Flow, unbatched: df.Flow, images: Sequence[Image], repeats: int) -> None:
+    """Time one flow run three ways on the thread executor: the same stages, models and answers, differently run.
 
     Planning is not timed: opening a session does it. A repeat runs all three, so that a slow moment of the
     machine hits each of them; what is printed are the medians of the repeats' rates and of their ratios.
     """
-    with flow.open(df.Inline()) as optimized, flow.open(df.Inline(passes=())) as plain:
+    no_pass = df.Threads(passes=())
+    with flow.open() as optimized, flow.open(no_pass) as plain, unbatched.open(no_pass) as single:
         ways: dict[str, Callable[[], list[Any]]] = {
-            # The optimized plan over the whole stream: CPU stages fused, models fed in batches.
+            # The optimized plan over the whole stream: CPU stages fused, models fed in shared batches.
             "optimized": lambda: list(optimized.map(images)),
             # No optimizer pass: every stage is a step of its own. Models still get batches of up to 64.
             "stage by stage": lambda: list(plain.map(images)),
-            # No pass, and one image at a time: every model is called on a batch of one.
-            "item by item": lambda: [plain.run(image) for image in images],
+            # No pass, and every model is called on batches of one.
+            "item by item": lambda: list(single.map(images)),
         }
         answers = [run() for run in ways.values()]  # warms everything up, and shows that the ways agree
         seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -147,23 +148,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     known, images, known_truth, truth = train_test_split(
         list(digits.images), digits.target, test_size=0.5, stratify=digits.target, random_state=args.seed
     )
-    a, b, c = (
-        dataflow.torch.module(train(net, known, known_truth, epochs), batch=64, name=name)
-        for name, net in networks().items()
-    )
-    alone = {"linear": preprocess >> a >> label, "mlp": preprocess >> b >> label, "cnn": preprocess >> c >> label}
-    joined = {"ensemble": build_ensemble(a, b, c), "cascade": build_cascade(a, c)}
+    trained = {name: train(net, known, known_truth, epochs) for name, net in networks().items()}
 
-    for name, flow in joined.items():
-        print(f"The {name}:\n\n{flow.explain(df.Inline())}\n")
+    def build(batch: int) -> dict[str, df.Flow]:
+        """All flows, with models that take batches of up to so many."""
+        a, b, c = (dataflow.torch.module(net, batch=batch, name=name) for name, net in trained.items())
+        alone = {f"{name} alone": preprocess >> model >> label for name, model in zip(trained, (a, b, c), strict=True)}
+        return {**alone, "ensemble": build_ensemble(a, b, c), "cascade": build_cascade(a, c)}
+
+    flows, unbatched = build(64), build(1)
+    for name in ("ensemble", "cascade"):
+        print(f"The {name}:\n\n{flows[name].explain()}\n")
     print(f"Accuracy on {len(images)} images held out of training:")
-    for name, flow in {**alone, **joined}.items():
+    for name, flow in flows.items():
         print(f"  {name:<15}{accuracy(flow, images, truth):>9.1%}")
-    sure = list((preprocess >> (df.identity | a) >> confident).map(images, executor=df.Inline()))
-    print(f"The cascade asked its expensive model about {1 - np.mean(sure):.1%} of them.")
-    for name, flow in {"cnn alone": alone["cnn"], **joined}.items():
+    with flows["cascade"].open() as session:
+        list(session.map(images))
+        asked = session.stats()["steps"]["cnn"]["items"]
+    print(f"The cascade asked its expensive model about {asked / len(images):.1%} of them.")
+    for name in ("cnn alone", "ensemble", "cascade"):
         print(f"\nThroughput of the {name}:")
-        compare(flow, images, repeats)
+        compare(flows[name], unbatched[name], images, repeats)
 
 
 if __name__ == "__main__":

@@ -112,28 +112,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)  # so that the ratio is the flow's doing, not torch's thread pool
     nets = {arch: resnet(arch) for arch in ("resnet18", "resnet34")}
-    stages = [dataflow.torch.module(net, batch=16, device=args.device, name=arch) for arch, (net, _) in nets.items()]
-    ensemble = build_ensemble(*stages)
+    ensemble, unbatched = (
+        build_ensemble(
+            *(dataflow.torch.module(net, batch=batch, device=args.device, name=arch) for arch, (net, _) in nets.items())
+        )
+        for batch in (16, 1)
+    )
     known = [labels for _, labels in nets.values()]
-    print(f"\n{ensemble.explain(df.Inline())}\n")
+    print(f"\n{ensemble.explain()}\n")
 
     names, photos = map(list, zip(*photographs(count, args.seed), strict=True))
-    for name, (top5, probability) in zip(names, ensemble.map(photos, executor=df.Inline()), strict=True):
+    for name, (top5, probability) in zip(names, ensemble.map(photos), strict=True):
         # Both models must know what they say for the labels to be worth printing.
         words = [known[0][index] if all(known) and known[0] else f"class {index}" for index in top5]
         print(f"{name}: {words[0]} ({probability:.1%}); then {', '.join(words[1:])}")
 
-    # The optimized plan over the whole stream, against the same flow without any optimizer pass, called on
-    # one picture at a time: there each model sees batches of one. Both in this thread, planned before the
-    # clock starts; the repeats alternate, and the ratio is the median of theirs.
-    with ensemble.open(df.Inline()) as optimized, ensemble.open(df.Inline(passes=())) as plain:
+    # The optimized plan over the whole stream, against the same models in batches of one, without any optimizer
+    # pass. Both on the thread executor, planned before the clock starts; the repeats alternate, and the ratio is
+    # the median of theirs.
+    with ensemble.open() as optimized, unbatched.open(df.Threads(passes=())) as plain:
         streamed, one_by_one = [], []
         for repeat in range(repeats + 1):
             start = time.perf_counter()
             list(optimized.map(photos))
             middle = time.perf_counter()
-            for photo in photos:
-                plain.run(photo)
+            list(plain.map(photos))
             if repeat:  # the first only warms up
                 streamed.append(middle - start)
                 one_by_one.append(time.perf_counter() - middle)

@@ -14,7 +14,7 @@ from dataflow.expr.origin import caller
 
 __all__ = ["Executor", "Failure", "Inline", "Session", "Threads", "resolve"]
 
-DEFAULT = "inline"
+DEFAULT = "threads"
 """The executor that runs a flow unless another is named."""
 
 _BY_NAME: dict[str, type[Inline] | type[Threads]] = {"inline": Inline, "threads": Threads}

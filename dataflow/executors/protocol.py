@@ -1,4 +1,4 @@
-"""What an executor is, for those who run flows on one: Inline is, and so is whatever has the same methods."""
+"""What an executor is, for those who run flows on one: what has these methods, as Inline and Threads do."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ class Flow(Generic[In, Out]):
         items : iterable
             May be infinite, may block, may raise: what it yielded before it raised is delivered first.
         executor : executor or str, optional
-            What runs it: ``"inline"`` or an `Inline`.
+            What runs it: ``"threads"`` (the default), ``"inline"``, or a `Threads` or `Inline` with settings.
         ordered : bool
             Whether results come in the order of the items.
         on_error : {"raise", "record", "skip"}
@@ -281,7 +281,7 @@ class Flow(Generic[In, Out]):
         Parameters
         ----------
         executor : executor or str, optional
-            What runs it: ``"inline"`` or an `Inline`.
+            What runs it: ``"threads"`` (the default), ``"inline"``, or a `Threads` or `Inline` with settings.
 
         Returns
         -------
@@ -291,7 +291,7 @@ class Flow(Generic[In, Out]):
         Examples
         --------
         >>> import dataflow as df
-        >>> with df.stage(abs).open("inline") as session:
+        >>> with df.stage(abs).open() as session:
         ...     session.run(-2)
         2
         """
@@ -353,7 +353,7 @@ class Flow(Generic[In, Out]):
         Parameters
         ----------
         executor : executor or str, optional
-            The executor whose plan is explained.
+            The executor whose plan is explained; that of `map` and `open` by default.
         format : {"text", "mermaid", "dot", "json"}
             Text for people, a diagram, or JSON for programs.
 
@@ -365,7 +365,7 @@ class Flow(Generic[In, Out]):
         Examples
         --------
         >>> import dataflow as df
-        >>> "fuse" in (df.stage(abs) >> str).explain("inline")
+        >>> "fuse" in (df.stage(abs) >> str).explain()
         True
         """
         from dataflow.expr import run
