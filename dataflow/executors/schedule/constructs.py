@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dataflow.executors import policies
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.rows import Column
+from dataflow.executors.schedule.changes import SHARING, shared_ports
 from dataflow.executors.schedule.frames import Frame
 from dataflow.executors.schedule.layout import Layout, Slot
 from dataflow.executors.schedule.timers import Timer
@@ -93,6 +94,7 @@ class Construct:
             self,
             ticket=frame.ticket,
             timed=frame.timed or timed,
+            shared=isinstance(self.op, SHARING) or bool(shared_ports(frame, self.slot)),
             rows=rows,
             role=role,
         )

@@ -54,6 +54,8 @@ class Frame:
     timed : bool
         Whether its rows may be given up, so that nothing may hold them up: their work is done by threads that can be
         left behind.
+    shared : bool
+        Whether others are given its inputs too.
     rows : sequence of int
         What its rows are to its owner.
     role : int
@@ -82,6 +84,7 @@ class Frame:
         "role",
         "rows",
         "running",
+        "shared",
         "size",
         "spent",
         "ticket",
@@ -97,6 +100,7 @@ class Frame:
         *,
         ticket: Ticket,
         timed: bool,
+        shared: bool = False,
         rows: Sequence[int] = (),
         role: int = 0,
     ) -> None:
@@ -107,6 +111,7 @@ class Frame:
         self.owner: Owner | None = owner
         self.ticket = ticket
         self.timed = timed
+        self.shared = shared
         self.rows = rows
         self.role = role
         self.closed = False

@@ -12,6 +12,7 @@ from dataflow.executors.batches import Batches
 from dataflow.executors.faults import Faults
 from dataflow.executors.link import Program
 from dataflow.executors.rows import Column, one_by_one
+from dataflow.executors.schedule.changes import caught, shared_ports
 from dataflow.executors.schedule.layout import Kind, Slot
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Work:
         The rows, of one frame or (in a batch) of several.
     gate : Gate, optional
         Of what there are only so many, and this work holds one.
+    debug : bool
+        Whether to look if it changes what others read too.
 
     Attributes
     ----------
@@ -135,6 +138,7 @@ class Work:
 
     __slots__ = (
         "cancel",
+        "debug",
         "faults",
         "gate",
         "inputs",
@@ -147,7 +151,7 @@ class Work:
         "thread",
     )
 
-    def __init__(self, program: Program, parts: list[Rows], gate: Gate | None) -> None:
+    def __init__(self, program: Program, parts: list[Rows], gate: Gate | None, *, debug: bool = False) -> None:
         self.program = program
         self.parts = parts
         self.slot = parts[0].slot
@@ -158,6 +162,7 @@ class Work:
         self.faults: Faults = {}
         self.seconds = 0.0
         self.thread: threading.Thread | None = None
+        self.debug = debug
         inputs = [part.inputs() for part in parts]
         self.inputs = inputs[0] if len(parts) == 1 else [list(chain(*columns)) for columns in zip(*inputs, strict=True)]
 
@@ -179,14 +184,21 @@ class Work:
     def _run(self) -> tuple[list[Column], Faults]:
         if self.cancel is not None:
             aside.watch(self.cancel)
-        step = self.slot.step
         inputs, self.inputs = self.inputs, []
+        first = self.parts[0]
+        ports = shared_ports(first.frame, self.slot) if self.debug and first.function is None else []
+        if ports:
+            return caught(self.slot.step.op, ports, inputs, lambda: self._call(inputs))
+        return self._call(inputs)
+
+    def _call(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        op = self.slot.step.op
         if self.slot.kind is Kind.BATCH:
-            return Batches(self.program, step.op, self.slot.stats).run(inputs)
+            return Batches(self.program, op, self.slot.stats).run(inputs)
         function = self.parts[0].function
         if function is None:
-            return one_by_one(self.program, step.op, self.program.function(step.op), inputs)
-        return one_by_one(self.program, step.op, function, inputs, outputs=1)
+            return one_by_one(self.program, op, self.program.function(op), inputs)
+        return one_by_one(self.program, op, function, inputs, outputs=1)
 
     def deliver(self) -> None:
         """Hand the outcomes to whoever waits for them."""

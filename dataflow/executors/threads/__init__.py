@@ -34,6 +34,9 @@ class Threads:
         waits for some to be done.
     max_queue : int, optional
         The most submitted items that may wait to be begun: one more is a `QueueFull` at once, instead of waiting.
+    debug : bool
+        Whether to look if a stage changes its input in place though others are given the same object: its item then
+        fails with a `DataflowError` that names it. It costs far more than most stages do.
     passes : iterable of str or Pass, or str, optional
         The optimizer passes, as `Flow.optimize` takes them.
     clock : Clock, optional
@@ -52,6 +55,7 @@ class Threads:
     workers: int | None = None
     max_in_flight: int = 1024
     max_queue: int | None = None
+    debug: bool = False
     passes: Iterable[str | Pass] | str | None = None
     clock: Clock | None = None
 

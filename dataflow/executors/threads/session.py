@@ -54,7 +54,7 @@ class ThreadsSession(Session):
     def __init__(self, program: Program, executor: Threads, pool: Pool, *, owns_pool: bool) -> None:
         super().__init__(program.plan)
         self.pool = pool
-        self.timed = timed([program.plan.block])
+        self.one_by_one = executor.debug or timed([program.plan.block])  # how jobs are read
         self.jobs: set[Job] = set()
         self._program = program
         self._executor = executor
@@ -62,7 +62,7 @@ class ThreadsSession(Session):
         self._left = False
         self._stats = step_stats(program.plan)
         self._whole = StepStats()
-        self.schedule = Schedule(program, self._stats)
+        self.schedule = Schedule(program, self._stats, debug=executor.debug)
         self.schedule.source = self._source
         self._calls: set[Call] = set()
         self._changed = threading.Condition(pool.lock)

@@ -70,7 +70,7 @@ class Source:
         self._clock = session.pool.clock
         self._deliver = accept
         self._limit = limit
-        self.most = 1 if session.timed else max(1, limit // _PARTS)
+        self.most = 1 if session.one_by_one else max(1, limit // _PARTS)
         self.ended = False
         self.error: BaseException | None = None
         self._size = 1
@@ -236,7 +236,7 @@ class Source:
         Up to the limit, so that threads wait for one another seldom; but where time is measured, an item is read when
         there is something to do for it, for its time begins then.
         """
-        return self._room and (not self._session.timed or self._session.schedule.hungry)
+        return self._room and (not self._session.one_by_one or self._session.schedule.hungry)
 
     def _give(self) -> None:
         items = self._pending[self._given :]
