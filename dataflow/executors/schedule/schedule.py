@@ -172,13 +172,8 @@ class Schedule:
             self._settle()
 
     @property
-    def has_work(self) -> bool:
-        """Whether anything waits to be run, now or later."""
-        return bool(self._ready or self._filling)
-
-    @property
     def more(self) -> bool:
-        """Whether there is work for another thread, as far as can be seen at a glance."""
+        """Whether there is work for another thread now."""
         return bool(self._ready) or self._due(self.now()) is not None
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from dataflow.executors.aside import own_context
 from dataflow.executors.faults import Fault
 from dataflow.executors.schedule import Ticket
 from dataflow.executors.threads.pool import waiting
+from dataflow.executors.threads.source import call_in
 
 if TYPE_CHECKING:
     from dataflow.executors.threads.session import ThreadsSession
@@ -85,10 +88,13 @@ class Call(Ticket):
             [item], patient=False, context=own_context(), deadline=deadline, since=session.pool.clock.now()
         )
         self.session: ThreadsSession | None = session
-        self.future = CallFuture(self)
+        self.future: Any = self._promise()
         self.value: Any = _NOTHING
         self.fault: Fault | None = None
         self.error: BaseException | None = None
+
+    def _promise(self) -> Any:
+        return CallFuture(self)
 
     def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
         self.value = values[0]
@@ -125,6 +131,58 @@ class Call(Ticket):
                 future.set_result(self.value)
         finally:
             del error, fault, future, self.fault  # no cycle through the traceback of this frame
+
+
+class AwaitedCall(Call):
+    """One item that is awaited in an event loop, where its future is at home.
+
+    What ends together is delivered together: to call into a loop from another thread costs more than many an item.
+    """
+
+    __slots__ = ("loop",)
+
+    def _promise(self) -> Any:
+        self.loop = asyncio.get_running_loop()
+        return self.loop.create_future()
+
+    def deliver(self) -> None:
+        """Give the future its outcome, in its loop."""
+        session, self.session = self.session, None
+        future, fault, error = self.future, self.fault, self.error
+        self.items = []
+        if session is None or future.done():
+            return
+        if fault is not None:
+            session.note(fault, None)
+            error = fault.release()
+        elif error is None and self.value is _NOTHING:
+            error = dropped()
+        try:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(self.value)
+        finally:
+            del error, fault, future, self.fault  # no cycle through the traceback of this frame
+
+
+def deliveries(ended: Iterable[Call]) -> list[Callable[[], None]]:
+    """Return what delivers the outcomes of items that have ended: each by itself, or those of one loop together."""
+    calls: list[Callable[[], None]] = []
+    awaited: dict[asyncio.AbstractEventLoop, list[AwaitedCall]] = {}
+    for call in ended:
+        if isinstance(call, AwaitedCall):
+            awaited.setdefault(call.loop, []).append(call)
+        else:
+            calls.append(call.deliver)
+    calls += [functools.partial(call_in, loop, functools.partial(_deliver, group)) for loop, group in awaited.items()]
+    return calls
+
+
+def _deliver(group: list[AwaitedCall]) -> None:
+    for call in group:
+        call.deliver()
+    group.clear()
 
 
 def dropped() -> SessionClosed:

@@ -213,13 +213,11 @@ class Pool:
     # -- workers -------------------------------------------------------------------------------------------------------
 
     def _wake_one(self) -> None:
-        if self._full:
+        if self._full or self._stopping or not any(client.schedule.more for client in self._clients):
             return
         if self._idle:
             self._changed.notify()
-        elif len(self._threads) - self._lent < self.workers and any(c.schedule.has_work for c in self._clients):
-            if self._stopping:
-                return
+        elif len(self._threads) - self._lent < self.workers:
             worker = Worker(self)
             self._threads.add(worker)
             worker.start()

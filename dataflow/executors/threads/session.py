@@ -26,7 +26,7 @@ from dataflow.executors.results import (
 from dataflow.executors.schedule import Schedule, Work, no_source, timed
 from dataflow.executors.session import Session
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
-from dataflow.executors.threads.call import Call, CallFuture, dropped
+from dataflow.executors.threads.call import AwaitedCall, Call, CallFuture, deliveries, dropped
 from dataflow.executors.threads.job import Chunk, Job
 from dataflow.executors.threads.pool import Pool, Worker, waiting
 from dataflow.executors.threads.source import call_in
@@ -94,23 +94,22 @@ class ThreadsSession(Session):
                     while self._full(call) and not self._closed:
                         self._changed.wait()
         _do(calls)
-        return call.future
+        future: CallFuture = call.future
+        return future
 
     async def arun(self, item: Any, deadline: float | None = None) -> Any:
-        call = self._call(item, deadline)
+        call = self._call(item, deadline, AwaitedCall)
         while (calls := self._try(call)) is None:
             await self._room(call)
         _do(calls)
         future = call.future
-        del call, calls
         try:
-            return await asyncio.wrap_future(future)
+            return await future
         except asyncio.CancelledError:
-            if future.dropped:
-                raise dropped() from None
+            self.withdraw(call)
             raise
         finally:
-            del future  # no cycle through the traceback of this frame
+            del call, calls, future  # no cycle through the traceback of this frame
 
     def map(
         self,
@@ -189,7 +188,7 @@ class ThreadsSession(Session):
     @property
     def hurried(self) -> bool:
         """Whether somebody waits for an item, and not just for a job to be done; or the flow itself watches a clock."""
-        return self.timed or bool(self._calls)
+        return self.one_by_one or bool(self._calls)
 
     def interrupted(self, work: Work, error: BaseException) -> None:
         """End everything: who waits for this work gets the error unchanged, who waits for other work is cancelled."""
@@ -226,11 +225,11 @@ class ThreadsSession(Session):
         ended = self.schedule.ended
         calls: list[Callable[[], None]] = []
         if ended:
+            calls = deliveries(ticket for ticket in ended if isinstance(ticket, Call))
             for ticket in ended:
                 if isinstance(ticket, Call):
                     self._calls.discard(ticket)
                     self._whole.count(1, ticket.fault is not None, 0.0)
-                    calls.append(ticket.deliver)
                 elif isinstance(ticket, Chunk):
                     self._whole.count(len(ticket.items), len(ticket.faults), 0.0)
             ended.clear()
@@ -247,11 +246,11 @@ class ThreadsSession(Session):
     def _source(self) -> float:
         return max((job.source.expected for job in self.jobs), default=-float("inf"))
 
-    def _call(self, item: Any, deadline: float | None) -> Call:
+    def _call(self, item: Any, deadline: float | None, kind: type[Call] = Call) -> Call:
         go_on()
         self._check_open()
         seconds = None if deadline is None else checks.duration("run", "deadline", deadline, zero=True)
-        return Call(self, item, seconds)
+        return kind(self, item, seconds)
 
     def _try(self, call: Call) -> list[Callable[[], None]] | None:
         """Accept a call; None where there is no room now."""
