@@ -8,9 +8,8 @@ CALL_SECONDS = 0.001
 """About how long a call of many rows should take: long beside what it costs to hand it over, short beside a person."""
 
 APART_SECONDS = 0.001
-"""From which time on, a row, the branches of a fused step are run beside one another: handing a branch to another
-thread
-and getting it back takes about a tenth of that."""
+"""From how many seconds a row on the branches of a fused step are run beside one another: handing a branch to another
+thread and getting it back takes about a tenth of that."""
 
 _MOST_ROWS = 256
 _WEIGHT = 0.5
@@ -23,11 +22,14 @@ class Pace:
 
     def __init__(self) -> None:
         self._rows: dict[int, float] = {}  # seconds a row, by step
+        self._parts: set[int] = set()  # steps that are part of a fused one, whose seconds have theirs among them
         self._batches: dict[int, Fit] = {}
 
     def learn(self, slot: Slot, rows: int, seconds: float) -> None:
         """Take note of a call with so many rows."""
         key = id(slot.step)
+        if slot.part:
+            self._parts.add(key)
         each = seconds / rows
         known = self._rows.get(key)
         # what makes a call take longer than usual is most often something else that the machine is doing
@@ -42,7 +44,7 @@ class Pace:
         """Return how many rows go through all steps in that time, batches apart; None where it is not known."""
         if not self._rows and not self._batches:
             return None
-        each = sum(self._rows.values())
+        each = sum(seconds for key, seconds in self._rows.items() if key not in self._parts)
         return _MOST_ROWS if each * _MOST_ROWS <= seconds else int(seconds / each)
 
     def grain(self, slot: Slot, rows: int) -> int:

@@ -1,0 +1,57 @@
+"""What the schedule learns of how long steps take, with time in the test's hands."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dataflow as df
+from dataflow.executors.faults import Fault
+from dataflow.executors.schedule import Schedule, Ticket
+from dataflow.executors.stats import step_stats
+from dataflow.testing import VirtualClock
+
+
+class Items(Ticket):
+    """Items of a job whose outcomes nobody wants."""
+
+    def __init__(self, items: list[Any]) -> None:
+        super().__init__(items, patient=True, context=contextvars.Context())
+
+    def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
+        pass
+
+    def failed(self, faults: Mapping[int, Fault]) -> None:
+        raise AssertionError(faults)
+
+
+def run(schedule: Schedule, items: list[Any]) -> None:
+    schedule.accept(Items(items))
+    while (work := schedule.take()) is not None:
+        work.run()
+        schedule.finish(work)
+
+
+def test_chunks_grow_after_a_fused_step_was_slow_at_first() -> None:
+    """Its first row is run apart, branch by branch; what the branches took then must not count for ever."""
+    clock = VirtualClock()
+    called = []
+
+    def warming(x: int) -> int:
+        called.append(x)
+        if len(called) <= 2:
+            clock.advance(0.0003)
+        return x
+
+    flow = (df.stage(warming) | (lambda x: warming(x))) >> df.combine(max)
+    program = df.Threads(clock=clock).program(flow)
+    assert len(program.plan.steps) == 1
+    schedule = Schedule(program, step_stats(program.plan))
+    run(schedule, [0])
+    few = schedule.chunk(0.001)
+    for _ in range(20):
+        run(schedule, list(range(10)))
+    many = schedule.chunk(0.001)
+    assert few is not None and many is not None
+    assert few == 1 and many > 100
