@@ -36,6 +36,8 @@ class Slot:
         How it is run.
     wide : bool
         Whether it is run by rows and yet holds branches or elements that could run beside one another.
+    part : bool
+        Whether it is part of a fused step, with which it is counted.
     waits : int
         How many steps of the block must be done before it.
     followers : tuple of int

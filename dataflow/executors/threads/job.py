@@ -95,9 +95,8 @@ class Job:
         self._on_error = on_error
         self.context = own_context()
         self.source = Source(session, self.accept, limit)
-        self._chunks: dict[
-            int, Chunk
-        ] = {}  # by their starts, in order, while there are outcomes to be taken or to come
+        # by their starts, in order, while there are outcomes to be taken or to come
+        self._chunks: dict[int, Chunk] = {}
         self._fresh: deque[Segment] = deque()  # where order does not matter: outcomes as they come
         self._error: BaseException | None = None
         self._closed = False
@@ -241,8 +240,7 @@ class Job:
                 burst.append(Failure(index, chunk.items[position], stage, fault.error))
         yield burst
 
-    # -- the schedule's side, under the lock
-    # -----------------------------------------------------------------------------
+    # -- the schedule's side, under the lock ---------------------------------------------------------------------------
 
     def accept(self, start: int, items: list[Any]) -> None:
         """Take in items that have been read, the first of which has this number."""

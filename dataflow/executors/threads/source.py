@@ -184,8 +184,7 @@ class Source:
         for call in calls:
             call()
 
-    # -- what others see and say, under the lock
-    # -------------------------------------------------------------------------
+    # -- what others see and say, under the lock -----------------------------------------------------------------------
 
     @property
     def expected(self) -> float:
@@ -221,8 +220,7 @@ class Source:
         if self._wake is not None:
             self._wake()
 
-    # -- inside, under the lock
-    # ------------------------------------------------------------------------------------------
+    # -- inside, under the lock ----------------------------------------------------------------------------------------
 
     @property
     def _room(self) -> bool:
