@@ -19,6 +19,10 @@ def sort_all_in_place(many: list[Any]) -> list[Any]:
     return [sort_in_place(xs) for xs in many]
 
 
+def fails(xs: Any) -> Any:
+    raise ValueError("no")
+
+
 in_place = df.stage(sort_in_place)
 SHARING: dict[str, Any] = {
     "branches": (in_place | list) >> df.combine(lambda a, b: b),
@@ -26,7 +30,7 @@ SHARING: dict[str, Any] = {
     "a branch in batches": (df.stage(sort_all_in_place, batch=4, device="cuda") | list) >> df.combine(),
     "a switch beside another branch": (df.switch(len, {3: in_place}) | list) >> df.combine(),
     "an attempt": in_place.retry(1).fallback(list),
-    "competitors": df.race(in_place, in_place),
+    "competitors": df.race(in_place, fails),
     "a quorum": (in_place | list) >> df.combine(lambda *parts: parts, quorum=2),
 }
 

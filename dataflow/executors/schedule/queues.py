@@ -59,6 +59,11 @@ class BatchQueue:
         return min(call.ceiling for call in self._calls)
 
     @property
+    def patient(self) -> bool:
+        """Whether all rows may wait until the batch is full."""
+        return not self._hurried
+
+    @property
     def first(self) -> Rows:
         """The rows that came first."""
         return self._waiting[0]

@@ -174,7 +174,28 @@ class Schedule:
     @property
     def more(self) -> bool:
         """Whether there is work for another thread now."""
-        return bool(self._ready) or self._due(self.now()) is not None
+        return self.look()[0]
+
+    def look(self) -> tuple[bool, float]:
+        """Return whether there is work for another thread now, and the moment at which there will be more.
+
+        The moment is the next at which something is due if nothing happens before; infinity where there is none.
+        """
+        now, source = self.now(), self.source()
+        when = self.timers.next
+        moment = math.inf if when is None else when
+        more = bool(self._ready)
+        if not more and now < source < moment:
+            moment = source
+        for queue in self._filling.values():
+            if queue.gate is not None and queue.gate.full:
+                continue
+            reason, due = queue.due(now, self.pace.fixed(queue.slot), flush=self._stalled(queue, now, source))
+            if reason is not None:
+                more = True
+            elif due < moment:
+                moment = due
+        return more, moment
 
     @property
     def hungry(self) -> bool:
@@ -186,20 +207,6 @@ class Schedule:
             queue.count < enough * queue.size * (queue.gate.places if queue.gate else 1)
             for queue in self._filling.values()
         )
-
-    @property
-    def wake(self) -> float:
-        """The next moment at which something will be due, if nothing happens before; infinity where there is none."""
-        when = self.timers.next
-        moments = [math.inf if when is None else when]
-        now = self.now()
-        for queue in self._filling.values():
-            reason, moment = queue.due(now, self.pace.fixed(queue.slot), flush=False)
-            if reason is None and not (queue.gate and queue.gate.full):
-                moments.append(moment)
-        if not self._ready and (moment := self.source()) > now:
-            moments.append(moment)
-        return min(moments)
 
     def chunk(self, seconds: float) -> int | None:
         """Return how many items take that long in the steps that are run item by item; None where it is not known.
@@ -305,17 +312,19 @@ class Schedule:
 
     def _due(self, now: float) -> tuple[BatchQueue, Reason] | None:
         """Return rows that are to be called as a batch now, though they may be few, and why."""
-        expecting = now < self.source()
+        source = self.source()
         # what comes earlier in the plan brings more to what comes later
         for queue in sorted(self._filling.values(), key=lambda queue: queue.slot.order):
             if queue.gate is not None and queue.gate.full:
                 continue
-            # nothing that runs, and no source, leads here
-            flush = not expecting and not any(self._ways.lead(work.slot, queue.slot) for work in self.running)
-            reason, _ = queue.due(now, self.pace.fixed(queue.slot), flush=flush)
+            reason, _ = queue.due(now, self.pace.fixed(queue.slot), flush=self._stalled(queue, now, source))
             if reason is not None:
                 return queue, reason
         return None
+
+    def _stalled(self, queue: BatchQueue, now: float, source: float) -> bool:
+        """Return whether nothing can bring patient rows company: nothing that runs leads here, nor does a source."""
+        return queue.patient and now >= source and not any(self._ways.lead(w.slot, queue.slot) for w in self.running)
 
     def _batch(self, queue: BatchQueue, reason: Reason, now: float) -> Work | None:
         parts = queue.take(reason, now)

@@ -165,8 +165,10 @@ class Pool:
             To be called outside the lock.
         """
         self._abandon(client)
-        self._wake_one()
-        self.watch_until(client.schedule.wake)
+        more, moment = client.schedule.look()
+        if more:
+            self._wake()
+        self.watch_until(moment)
         return client.settled()
 
     def stop(self, *, wait: bool = True) -> None:
@@ -213,7 +215,11 @@ class Pool:
     # -- workers -------------------------------------------------------------------------------------------------------
 
     def _wake_one(self) -> None:
-        if self._full or self._stopping or not any(client.schedule.more for client in self._clients):
+        if any(client.schedule.more for client in self._clients):
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._full or self._stopping:
             return
         if self._idle:
             self._changed.notify()
@@ -256,7 +262,7 @@ class Pool:
                 self._begun += 1
                 nth, others = self._begun, self._busy - self._lent - 1
                 if client.schedule.more:
-                    self._wake_one()
+                    self._wake()
                 worker.work = work
                 work.thread = worker  # now: it may be given up before it has begun
                 self.lock.release()
@@ -333,7 +339,7 @@ class Pool:
                     self._abandon(client)
                     calls += client.settled()
                 self._wake_one()
-                self._watched = min((client.schedule.wake for client in self._clients), default=_NEVER)
+                self._watched = min((client.schedule.look()[1] for client in self._clients), default=_NEVER)
                 self._alarm.clear()
                 seconds = self._watched - self.clock.now()
             _call_all(calls)
