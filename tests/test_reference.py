@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import dataflow as df
 from dataflow import testing
 from dataflow.errors import BatchSizeError, RoutingError
-from dataflow.testing import Outcome, flows, outcome_of, outcomes, reference
+from dataflow.testing import Failed, Outcome, flows, outcome_of, outcomes, reference, reference_map
 
 ROOT = Path(__file__).parent.parent
 
@@ -271,6 +271,82 @@ def test_a_constructor_that_fails_is_the_items_failure() -> None:
         reference(df.stage(Broken)(), 1)
 
 
+# ------------------------------------------------------------------ jobs
+
+
+def test_a_job_reads_item_after_item() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        read.append(2)
+        yield 2
+
+    read: list[int] = []
+    results = reference_map(f >> g, source())
+    assert next(results) == 3
+    assert read == []
+    assert list(results) == [5]
+    assert list(reference_map(f, [])) == []
+
+
+def test_a_failing_item_ends_the_job_is_recorded_or_is_left_out() -> None:
+    flow = df.stage(lambda x: x if x != 2 else fail(x), name="no two") >> g
+    results = reference_map(flow, [1, 2, 3])
+    assert next(results) == 2
+    with pytest.raises(ValueError, match="no 2"):
+        next(results)
+    assert list(reference_map(flow, [1, 2, 3], on_error="skip")) == [2, 4]
+    first, failed, last = reference_map(flow, [1, 2, 3], on_error="record")
+    assert (first, last) == (2, 4)
+    assert isinstance(failed, Failed)
+    assert (failed.index, failed.item, failed.stage, type(failed.error)) == (1, 2, "no two", ValueError)
+    with pytest.raises(ValueError, match="on_error is 'raise', 'record' or 'skip'"):
+        list(reference_map(flow, [1], on_error="ignore"))  # type: ignore[arg-type]
+
+
+def test_what_is_no_stages_fault_is_nobodys() -> None:
+    (failed,) = reference_map(df.switch(lambda x: x, {0: f}), [1], on_error="record")
+    assert (failed.stage, type(failed.error)) == (None, RoutingError)
+
+
+def test_a_source_that_raises() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("torn")
+
+    results = reference_map(f, source(), on_error="record")
+    assert next(results) == 2
+    with pytest.raises(OSError, match="torn"):
+        next(results)
+
+
+def test_a_job_constructs_a_class_once() -> None:
+    made: list[int] = []
+
+    class Plus:
+        def __init__(self, amount: int) -> None:
+            made.append(amount)
+            self.amount = amount
+
+        def __call__(self, x: int) -> int:
+            return x + self.amount
+
+    stage: Any = df.stage(Plus)
+    assert list(reference_map(stage(1) >> stage(1), [1, 2])) == [3, 4]
+    assert made == [1]
+
+
+@given(flows(max_depth=2), st.lists(st.integers(-20, 60), max_size=6))
+def test_a_job_of_the_executor_fails_where_the_oracles_does(flow: Any, xs: list[int]) -> None:
+    """And blames a stage that fails there, where there is no other."""
+    read = list(reference_map(flow, xs, on_error="record"))
+    ran = list(flow.map(xs, "inline", on_error="record", progress=False))
+    for x, one, other in zip(xs, read, ran, strict=True):
+        if len(outcomes(flow, x)) == 1:
+            assert isinstance(one, Failed) == isinstance(other, df.Failure)
+            if isinstance(one, Failed):
+                assert (one.index, one.item, type(one.error)) == (other.index, other.item, type(other.error))
+
+
 # ------------------------------------------------------------------ all that may come of it
 
 
@@ -305,6 +381,17 @@ def test_any_competitor_may_win() -> None:
     assert values(df.race(f, f), 3) == [6]
 
 
+def test_time_that_passes_leaves_more_open() -> None:
+    assert outcomes(f.timeout(1), 3, timely=False) == [Outcome(6), Outcome(None, df.DeadlineExceeded)]
+    assert outcomes(f.timeout(1), 3) == [Outcome(6)]
+    flow = df.fanout(a=f, b=g, c=bad) >> df.combine(quorum=1, within=1)
+    found = [outcome.value for outcome in outcomes(flow, 3, timely=False)]
+    assert found == [{"a": 6}, {"b": 4}, {"a": 6, "b": 4}]
+    assert [outcome.value for outcome in outcomes(flow, 3)] == [{"a": 6, "b": 4}]
+    whole = df.fanout(a=f, b=bad) >> df.combine(quorum=2, within=1)
+    assert errors(whole, 3) == {ValueError}
+
+
 @given(flows(), st.integers(-20, 60))
 def test_the_oracle_gives_one_of_the_outcomes(flow: Any, x: int) -> None:
     assert outcome_of(lambda: reference(flow, x)) in outcomes(flow, x)
@@ -334,6 +421,24 @@ def test_the_oracle_needs_no_hypothesis() -> None:
     assert "dataflow[testing]" in done.stdout
 
 
+def test_what_needs_no_pytest_does_without() -> None:
+    code = (
+        "import sys; sys.modules['hypothesis'] = sys.modules['pytest'] = None\n"
+        "import dataflow as df\n"
+        "import dataflow.testing as t\n"
+        "t.assert_equivalent(df.stage(abs), [-1])\n"
+        "t.laws.check(df.stage(abs), [-1])\n"
+        "with t.assert_no_leaks(): print(list(df.stage(abs).map([-1], t.Simulated())))\n"
+        "print(t.capture(OSError(), df.stage(abs), 1).count('ITEM'), t.Fault('mutate').into(df.stage(abs))(-2))\n"
+        "try: t.ExecutorConformance\n"
+        "except ModuleNotFoundError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == ["[1]", "2 2"]
+    assert "needs pytest" in done.stdout
+
+
 def test_the_oracle_shares_nothing_with_what_it_judges() -> None:
     code = "import sys, dataflow.testing; print(*sorted(m for m in sys.modules if m.startswith('dataflow.')))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -344,7 +449,38 @@ def test_the_oracle_shares_nothing_with_what_it_judges() -> None:
     assert not any(f"dataflow.{layer}" in source for layer in ("graph", "passes", "plan", "executors"))
 
 
+# What `dataflow.testing` offers. A name is added here, to the docs and to the changelog together.
+PUBLIC = {
+    "ExecutorConformance",
+    "Failed",
+    "Fault",
+    "Gate",
+    "Injected",
+    "Outcome",
+    "Simulated",
+    "VirtualClock",
+    "assert_equivalent",
+    "assert_no_leaks",
+    "capture",
+    "faults",
+    "flows",
+    "inputs_for",
+    "laws",
+    "load_profile",
+    "outcome_of",
+    "outcomes",
+    "reference",
+    "reference_map",
+    "stages",
+    "to_python",
+}
+
+
 def test_names_of_the_module() -> None:
+    assert set(testing.__all__) == PUBLIC
+    assert list(testing.__all__) == sorted(testing.__all__)
+    page = (ROOT / "docs/reference/testing.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(PUBLIC) if name not in page] == []
     assert all(hasattr(testing, name) for name in testing.__all__)
     assert set(testing.__all__) <= set(dir(testing))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
