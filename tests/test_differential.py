@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from dataflow.expr.nodes import Race
 from dataflow.expr.stage import Stage
 from dataflow.expr.walk import postorder
 from dataflow.testing import Outcome, flows, outcome_of, outcomes, pool, reference
+from dataflow.testing.counting import counted
 from dataflow.testing.rebuild import rebuilt, with_options
 
 PASSES = ("canonicalize", "merge", "drop", "hoist", "fuse", "batch")
@@ -86,6 +87,11 @@ def test_one_placement_for_all(flow: Any, xs: list[int]) -> None:
     judge(flow, xs, recorded(other, xs))
 
 
+@given(flows(), jobs, st.integers(1, 3), st.integers(1, 9))
+def test_a_job_on_threads(flow: Any, xs: list[int], workers: int, window: int) -> None:
+    judge(flow, xs, recorded(flow, xs, df.Threads(workers=workers, max_in_flight=window)))
+
+
 @given(flows(), jobs)
 def test_an_error_that_is_raised_ends_the_job(flow: Any, xs: list[int]) -> None:
     """What came before the first failing item is delivered; then its error is raised."""
@@ -151,6 +157,46 @@ def test_impure_stages_run_as_they_are_written(flow: Any, x: int) -> None:
 IMPURE = (pool.double, pool.successor, pool.shuffled, pool.not_third, pool.not_seventh, pool.up_to_three)
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda flow: flow,
+        lambda flow: flow.named("group"),
+        lambda flow: flow.retry(1),
+        lambda flow: flow.fallback(abs),
+        lambda flow: df.switch(pool.modulo(2), {0: flow}, default=flow),
+        lambda flow: df.fanout(flow) >> df.combine(pool.total),
+        lambda flow: df.fanout(flow, abs) >> df.combine(pool.total, quorum=1),
+        lambda flow: df.stage(lambda x: [x]) >> df.each(flow) >> sum,
+    ],
+    ids=["chain", "name", "retry", "fallback", "switch", "fan-out", "quorum", "each"],
+)
+def test_an_impure_flow_written_twice_runs_twice(wrap: Callable[[Any], Any]) -> None:
+    """Though it be one and the same object."""
+    seen: list[int] = []
+
+    def see(x: int) -> int:
+        seen.append(x)
+        return x
+
+    once = wrap(df.stage(see, pure=False) >> pool.double)
+    flow: Any = (once >> pool.successor | once >> pool.shuffled | once) >> df.combine(pool.total)
+    for run in (flow, lambda x: list(flow.map([x], "inline")), lambda x: list(flow.map([x], df.Inline(passes=())))):
+        seen.clear()
+        run(3)
+        assert seen == [3, 3, 3]
+
+
+def test_what_one_pass_uncovers_another_takes() -> None:
+    """A head that is hoisted out of a switch is then the same as the stage beside it, and runs once."""
+    both: Any = A | df.switch(pool.modulo(2), {0: A >> B, 1: A >> C})
+    watched, tally = counted(both >> df.combine(pool.difference))
+    for run in (watched, lambda x: list(watched.map([x], "inline"))):
+        tally.clear()
+        run(4)
+        assert tally.items[A] == 1
+
+
 # ------------------------------------------------------------------ every subset of the passes
 
 A, B, C = (df.stage(fn) for fn in (pool.double, pool.successor, pool.not_third))
@@ -159,6 +205,7 @@ ON_GPU: Any = df.stage(pool.not_thirds, batch=2, device="cuda", placement="g")
 BESIDE: Any = df.stage(pool.successors, batch=2, device="cuda", placement="g")
 ADD: Any = df.stage(pool.AddAll, batch=3)
 TOTAL: Any = df.combine(pool.total)
+KEY = pool.modulo(2)
 
 RICH: dict[str, Any] = {
     "diamonds": functools.reduce(lambda flow, _: (flow >> A | flow >> B) >> df.combine(pool.difference), range(6), A),
@@ -185,6 +232,12 @@ RICH: dict[str, Any] = {
     "impure among equals": (A >> df.stage(pool.double, pure=False) | A >> df.stage(pool.double, pure=False) | A >> A)
     >> TOTAL,
     "groups": (df.fanout(A, B) | C) >> df.combine(pool.pair_and_one) >> df.fanout(a=A >> B, b=A >> C) >> TOTAL,
+    "two switches of one key": (
+        df.switch(pool.modulo(2), {0: A, 1: B})
+        | df.switch(pool.modulo(2), {0: B, 1: C})
+        | df.switch(pool.modulo(2), {0: C, 1: A})
+    )
+    >> TOTAL,
     "unused and neutral": df.identity.named("nothing") >> (A | df.identity.retry(1)) >> df.combine() >> sum,
 }
 

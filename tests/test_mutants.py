@@ -11,7 +11,7 @@ from mutants.run import ROOT, judge, mutated
 def test_a_mutant_applies(mutant: Mutant) -> None:
     source = (ROOT / "dataflow" / mutant.file).read_text(encoding="utf-8")
     assert ast.unparse(ast.parse(mutated(mutant, source))) != ast.unparse(ast.parse(source))
-    assert (ROOT / "tests" / mutant.likeliest).exists()
+    assert (ROOT / "tests" / mutant.likeliest.partition("::")[0]).exists()
 
 
 def test_there_are_enough() -> None:

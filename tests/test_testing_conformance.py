@@ -8,19 +8,6 @@ import dataflow as df
 from dataflow.testing import ExecutorConformance, Simulated
 
 
-class TestSimulated(ExecutorConformance):
-    differs: ClassVar = {
-        "beside": "what goes on at once does so in virtual time: stages are called one after the other",
-        "blocks": "everything runs in one thread, so a stage that really blocks stops the world",
-        "by itself": "virtual time goes on only while somebody waits for a result",
-        "reads aside": "the calling thread reads the source when a result is asked for",
-    }
-
-    @pytest.fixture(params=[0, 1, 2])
-    def executor(self, request: Any) -> Any:
-        return Simulated(seed=request.param)
-
-
 class TestInline(ExecutorConformance):
     differs: ClassVar = {
         "beside": "everything runs in the calling thread, one after the other",
@@ -33,6 +20,25 @@ class TestInline(ExecutorConformance):
     @pytest.fixture
     def executor(self) -> Any:
         return df.Inline()
+
+
+class TestThreads(ExecutorConformance):
+    @pytest.fixture(params=[2, 4], ids=["two workers", "four workers"])
+    def executor(self, request: Any) -> Any:
+        return df.Threads(workers=request.param)
+
+
+class TestSimulated(ExecutorConformance):
+    differs: ClassVar = {
+        "beside": "what goes on at once does so in virtual time: stages are called one after the other",
+        "blocks": "everything runs in one thread, so a stage that really blocks stops the world",
+        "by itself": "virtual time goes on only while somebody waits for a result",
+        "reads aside": "the calling thread reads the source when a result is asked for",
+    }
+
+    @pytest.fixture(params=[0, 1, 2])
+    def executor(self, request: Any) -> Any:
+        return Simulated(seed=request.param)
 
 
 # ------------------------------------------------------------------ executors that do not keep the contract

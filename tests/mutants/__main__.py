@@ -1,4 +1,4 @@
-"""``python -m tests.mutants [--only TEXT] [--jobs N] [--shrink]``: which of the seeded bugs do the tests find?"""
+"""``python -m tests.mutants [--only TEXT ...] [--jobs N] [--shrink]``: which of the seeded bugs do the tests find?"""
 
 import argparse
 import statistics
@@ -13,12 +13,12 @@ MOST_SHRUNK = 10
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--only", default="", help="only mutants with this in their name or file")
+    parser.add_argument("--only", nargs="*", default=[""], help="only mutants with one of these in their name or file")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
     parser.add_argument("--seed", type=int, default=0, help="Hypothesis' seed (0)")
     parser.add_argument("--shrink", action="store_true", help="the table of shrunk counterexamples alone")
     arguments = parser.parse_args()
-    chosen = [mutant for mutant in MUTANTS if arguments.only in mutant.name or arguments.only in mutant.file]
+    chosen = [mutant for mutant in MUTANTS if any(text in f"{mutant.name} {mutant.file}" for text in arguments.only)]
     survivors = 0 if arguments.shrink else judged(chosen, arguments.jobs, arguments.seed)
     shrinking([mutant for mutant in chosen if mutant.shrinks][:MOST_SHRUNK])
     return 1 if survivors * 10 > len(chosen) else 0

@@ -14,6 +14,7 @@ SUITE = (
     "test_laws.py",
     "test_testing_conformance.py",
     "test_meaning.py",
+    "test_testing_equivalence.py",
     "test_faults_in_batches.py",
     "test_faults.py",
 )
@@ -33,7 +34,7 @@ class Mutant:
     old, new : str
         The text that is there, once, and what is put in its place.
     likeliest : str
-        The file of tests that is run first.
+        The file of tests, or the class in one, that is run first.
     shrinks : bool
         Whether a random flow shows it in its results, so that a counterexample can be shrunk.
     """

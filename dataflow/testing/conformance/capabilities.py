@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
 
 from dataflow.testing.clock import VirtualClock
+
+_LOOK_AGAIN = 0.01  # real seconds after which it is looked whether the clock is still to be moved
+_STEP = 10.0  # seconds by which it is moved
 
 CAPABILITIES: Mapping[str, str] = {
     "in process": "stages run in the process that asks for it, and see its objects",
@@ -22,6 +27,28 @@ CAPABILITIES: Mapping[str, str] = {
     "reads aside": "the source of a job is not read by who takes its results, so that one that blocks can be left",
 }
 """What an executor is expected to do, beyond the meaning of flows, unless it says that it differs."""
+
+
+@contextlib.contextmanager
+def kept_going(clock: VirtualClock) -> Iterator[None]:
+    """Move the clock whenever somebody waits for it: an executor's threads do not move it themselves."""
+    over = threading.Event()
+
+    def push() -> None:
+        while not over.is_set():
+            try:
+                clock.await_waiters(limit=_LOOK_AGAIN)
+            except TimeoutError:
+                continue
+            clock.advance(_STEP)
+
+    pusher = threading.Thread(target=push)
+    pusher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        pusher.join()
 
 
 class Declared:
