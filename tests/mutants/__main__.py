@@ -6,7 +6,7 @@ import sys
 import time
 
 from .catalogue import MUTANTS
-from .run import judge_all, shrunk
+from .run import applies, judge_all, shrunk
 
 MOST_SHRUNK = 10
 
@@ -20,12 +20,16 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if any(text in f"{mutant.name} {mutant.file}" for text in arguments.only)]
     survivors = 0 if arguments.shrink else judged(chosen, arguments.jobs, arguments.seed)
-    shrinking([mutant for mutant in chosen if mutant.shrinks][:MOST_SHRUNK])
+    shrinking([mutant for mutant in chosen if mutant.shrinks and applies(mutant)][:MOST_SHRUNK])
     return 1 if survivors * 10 > len(chosen) else 0
 
 
 def judged(chosen: list, jobs: int, seed: int) -> int:  # type: ignore[type-arg]
     """Print the table of verdicts, and return how many mutants survive."""
+    stale = [mutant for mutant in chosen if not applies(mutant)]
+    for mutant in stale:
+        print(f"  -      - s  {mutant.name:56} does not apply: dataflow/{mutant.file} has changed")
+    chosen = [mutant for mutant in chosen if mutant not in stale]
     began, survivors = time.monotonic(), 0
     for number, verdict in enumerate(judge_all(chosen, jobs, seed), 1):
         survivors += verdict.killed_by is None

@@ -86,6 +86,11 @@ def python(folder: Path, *arguments: str, limit: float) -> tuple[int | None, str
     return done.returncode, done.stdout
 
 
+def applies(mutant: Mutant, source: Path = ROOT) -> bool:
+    """Return whether the text that a mutant changes is still there."""
+    return (source / "dataflow" / mutant.file).read_text(encoding="utf-8").count(mutant.old) == 1
+
+
 def judge(mutant: Mutant, source: Path = ROOT, seed: int = 0) -> Verdict:
     """Run the tests that have to do with a mutant, until the first one fails."""
     began = time.monotonic()
@@ -95,11 +100,12 @@ def judge(mutant: Mutant, source: Path = ROOT, seed: int = 0) -> Verdict:
     seconds = time.monotonic() - began
     if code == 0:
         return Verdict(mutant, None, seconds)
-    found = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S.*?)(?: - .*)?$", printed, re.MULTILINE)
-    hung = code is None or "Timeout" in printed
-    if found is None and not hung:
+    found = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S.*?)(?: - (.*))?$", printed, re.MULTILINE)
+    if found is None and code is not None:
         raise RuntimeError(f"{mutant.name!r}: the tests did not run\n{printed[-2000:]}")
-    return Verdict(mutant, found[1] if found else "a test that hangs", seconds)
+    if found is None:
+        return Verdict(mutant, f"no test in {LIMIT:g} s", seconds)
+    return Verdict(mutant, found[1] + (", which hangs" if "Timeout" in (found[2] or "") else ""), seconds)
 
 
 def judge_all(mutants: Sequence[Mutant], jobs: int = 2, seed: int = 0) -> Iterator[Verdict]:
