@@ -83,10 +83,11 @@ def test_a_stage_that_runs_too_often_is_shown(monkeypatch: pytest.MonkeyPatch) -
     impure: Any = df.stage(pool.double, pure=False)
     with pytest.raises(AssertionError) as caught:
         assert_equivalent((impure | impure) >> df.combine(pool.total), [5, 6])
-    assert str(caught.value).splitlines() == [
+    told = str(caught.value).splitlines()
+    assert told.pop(2).startswith("  executor  Inline(passes=('merge'")
+    assert told == [
         "a stage does not run as often as it should",
         "  flow      (df.stage(pool.double, pure=False) | df.stage(pool.double, pure=False)) >> df.combine(pool.total)",
-        "  executor  Inline(passes=('merge', 'drop'), max_in_flight=1024, clock=None)",
         "  items     [5, 6]",
         f"  stage     double ({impure.origin})",
         "  wanted    4 items to reach it, for it is not pure",
