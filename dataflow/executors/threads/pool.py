@@ -3,7 +3,7 @@
 Everything that threads share is touched under one lock, the pool's. User code, futures' callbacks among it, runs
 outside of it. A worker is in one of three states, and changes between them under the lock only: it waits (*idle*), it
 runs a work (*busy*), or it has been *left*, because it runs a work that nobody wants any more. One that is left counts
-no longer: another takes its place, and it ends by itself when the stage returns, if ever.
+no longer: another takes its place. When its stage returns, if ever, it takes a place that is free, or ends.
 """
 
 from __future__ import annotations
@@ -276,7 +276,11 @@ class Pool:
                 self.lock.acquire()
                 worker.work = None
                 if work.left:
-                    return
+                    del taken, client, work, interrupt
+                    if len(self._threads) - self._lent >= self.workers:
+                        return
+                    self._threads.add(worker)
+                    continue
                 self._busy -= 1
                 by_itself = not others and self._begun == nth
                 if self._contention.note(work, ended, ended - began, used, by_itself):
