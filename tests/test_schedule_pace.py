@@ -26,11 +26,15 @@ class Items(Ticket):
         raise AssertionError(faults)
 
 
-def run(schedule: Schedule, items: list[Any]) -> None:
+def run(schedule: Schedule, items: list[Any]) -> int:
+    """Run items, and return how many works it took."""
     schedule.accept(Items(items))
+    works = 0
     while (work := schedule.take()) is not None:
         work.run()
         schedule.finish(work)
+        works += 1
+    return works
 
 
 def test_chunks_grow_after_a_fused_step_was_slow_at_first() -> None:
@@ -55,3 +59,15 @@ def test_chunks_grow_after_a_fused_step_was_slow_at_first() -> None:
     many = schedule.chunk(0.001)
     assert few is not None and many is not None
     assert few == 1 and many > 100
+
+
+def test_rows_that_fail_are_called_many_at_once_too() -> None:
+    """One work for each of them would cost a look at all the others each time: the square of their number."""
+
+    def fail(x: int) -> int:
+        raise ValueError(x)
+
+    flow = df.each(df.stage(fail).retry(1).fallback(abs))
+    program = df.Threads(clock=VirtualClock()).program(flow)
+    works = run(Schedule(program, step_stats(program.plan)), [list(range(2000))])
+    assert works < 100

@@ -206,8 +206,13 @@ class Retry(Construct):
     def failed(self, child: Frame, faults: Faults) -> None:
         self.ended(child)
         op, attempt = self.op, child.role
-        again = [at for at in sorted(faults) if attempt < op.times and policies.caught(faults[at].error, op.on)]
-        for_good = {child.rows[at]: fault for at, fault in faults.items() if at not in set(again)}
+        again: list[int] = []
+        for_good: Faults = {}
+        for at in sorted(faults):
+            if attempt < op.times and policies.caught(faults[at].error, op.on):
+                again.append(at)
+            else:
+                for_good[child.rows[at]] = faults[at]
         if for_good:
             self.fail(for_good)
         if again:
@@ -232,8 +237,13 @@ class Fallback(Construct):
 
     def failed(self, child: Frame, faults: Faults) -> None:
         self.ended(child)
-        handed = [at for at in sorted(faults) if child.role == 0 and policies.caught(faults[at].error, self.op.on)]
-        for_good = {child.rows[at]: fault for at, fault in faults.items() if at not in set(handed)}
+        handed: list[int] = []
+        for_good: Faults = {}
+        for at in sorted(faults):
+            if child.role == 0 and policies.caught(faults[at].error, self.op.on):
+                handed.append(at)
+            else:
+                for_good[child.rows[at]] = faults[at]
         if for_good:
             self.fail(for_good)
         rows = list(self.frame.alive([child.rows[at] for at in handed]))

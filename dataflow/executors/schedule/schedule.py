@@ -149,10 +149,11 @@ class Schedule:
         slot, size = work.slot, work.size
         counted = (0, 0) if slot.part else (size, len(work.faults))
         slot.stats.count(*counted, work.seconds)
+        if slot.kind is not Kind.BATCH and work.parts[0].function is None:
+            self.pace.learn(slot, size, work.seconds)  # a row that fails takes its time too
         if not work.faults:
-            learn = self.pace.learn_batch if slot.kind is Kind.BATCH else self.pace.learn
-            if work.parts[0].function is None:
-                learn(slot, size, work.seconds)
+            if slot.kind is Kind.BATCH:  # a failed one has been called several times
+                self.pace.learn_batch(slot, size, work.seconds)
             for part in work.parts:
                 part.frame.spent += work.seconds * len(part.positions) / size
         if self._debug:
