@@ -8,6 +8,8 @@ threads than on one. So the work of jobs is watched, and goes on in one thread a
 
 from __future__ import annotations
 
+import math
+
 from dataflow.executors.schedule import Work
 
 _WINDOW_SECONDS = 0.01
@@ -36,7 +38,7 @@ class Contention:
         self._rates = {False: 0.0, True: 0.0}  # solo seconds a second, with many threads and with one
         self._hold = 1  # windows for which a choice stands
         self._left = 1
-        self._begin(0.0)
+        self._begin(math.inf)
 
     def _begin(self, now: float) -> None:
         self._since = now
@@ -70,6 +72,8 @@ class Contention:
             known = self._solo.get(key)
             self._solo[key] = wall / rows if known is None else known + _WEIGHT * (wall / rows - known)
         solo = self._solo.get(key)
+        if self._since == math.inf:
+            self._since = now - wall
         self._works += 1
         self._cpu += cpu
         self._done += 0.0 if solo is None else solo * rows
