@@ -10,7 +10,7 @@ from dataflow.bench.text import count, duration, number
 
 def summary(report: Report) -> str:
     """Return every ratio, and every goal."""
-    lines = ["| workload | contestant | figure | ratio (95% sure) |", "|---|---|---|---|"]
+    lines = ["| workload | contestant | figure | ratio (95% sure) | at best |", "|---|---|---|---|---|"]
     for found in report.findings.values():
         for table in found.tables:
             if isinstance(table, Table):
@@ -27,13 +27,13 @@ def summary(report: Report) -> str:
 def _rows(table: Table) -> Iterator[str]:
     title = table.title
     for row in table.rows:
-        seconds, ratio = row.seconds, table.ratio(row.name)
+        seconds, ratio, best = row.seconds, table.ratio(row.name), table.best(row.name)
         if seconds is None:
-            yield f"| {title} | {row.name} | {row.note} | |"
+            yield f"| {title} | {row.name} | {row.note} | | |"
         else:
             if table.rate:
-                seconds, ratio = seconds.inverse(), ratio and ratio.inverse()
+                seconds, ratio, best = seconds.inverse(), ratio and ratio.inverse(), best and 1 / best
             figure = f"{count(seconds.middle)} /s" if table.rate else duration(seconds.middle)
             low_high = "" if ratio is None else f"{number(ratio.middle)} ({number(ratio.low)} - {number(ratio.high)})"
-            yield f"| {title} | {row.name} | {figure} | {low_high} |"
+            yield f"| {title} | {row.name} | {figure} | {low_high} | {'' if best is None else number(best)} |"
         title = ""

@@ -10,7 +10,7 @@ from dataflow.bench.changes import Change, changes
 from dataflow.bench.plots import plot
 from dataflow.bench.samples import median
 from dataflow.bench.tables import AnyTable, Curves, Findings, Goal, LatencyTable, Report, Table, TimeTable
-from dataflow.bench.text import SHOWN, count, duration, interval, remarks
+from dataflow.bench.text import SHOWN, count, duration, interval, number, remarks
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -143,7 +143,7 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _table(table: AnyTable) -> str:
     match table:
         case Table():
-            heads: Sequence[str] = ("", "a second" if table.rate else "seconds", "ratio (95% sure)", "")
+            heads: Sequence[str] = ("", "a second" if table.rate else "seconds", "ratio (95% sure)", "at best", "")
             rows = [_speed(table, row.name) for row in table.rows]
         case LatencyTable():
             heads = ("", *(f"p{share * 100:g}" for share in SHOWN), "mean", "a second", "")
@@ -173,12 +173,12 @@ def _table(table: AnyTable) -> str:
 
 def _speed(table: Table, name: str) -> list[str]:
     row = table.row(name)
-    seconds, ratio = row.seconds, table.ratio(name)
+    seconds, ratio, best = row.seconds, table.ratio(name), table.best(name)
     if seconds is None:
-        return [name, "", "", row.note]
+        return [name, "", "", "", row.note]
     if table.rate:
-        seconds, ratio = seconds.inverse(), ratio and ratio.inverse()
+        seconds, ratio, best = seconds.inverse(), ratio and ratio.inverse(), best and 1 / best
     figure = count(seconds.middle) if table.rate else duration(seconds.middle)
     digest = f"plan {row.facts['digest']}" if "digest" in row.facts else ""
     notes = "; ".join(note for note in (remarks(row), digest) if note)
-    return [name, figure, "" if ratio is None else interval(ratio), notes]
+    return [name, figure, "" if ratio is None else interval(ratio), "" if best is None else number(best), notes]

@@ -86,6 +86,12 @@ class Table:
         own, base = names.get(name), names.get(self.reference if to is None else to)
         return ratios(own, base) if own and base else None
 
+    def best(self, name: str, to: str | None = None) -> float | None:
+        """Return the ratio of the least that each has taken: what else the machine does only adds to that."""
+        names = {row.name: row.samples for row in self.rows}
+        own, base = names.get(name), names.get(self.reference if to is None else to)
+        return min(own) / min(base) if own and base else None
+
     def speed(self, name: str, to: str | None = None) -> float | None:
         """Return how many times as fast one is as another: the middle of `ratio`, the other way round."""
         ratio = self.ratio(name, to)

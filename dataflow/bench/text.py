@@ -135,17 +135,18 @@ def _table(table: AnyTable) -> RenderableType:
 def _speeds(table: Table) -> RenderableType:
     rows = []
     for row in table.rows:
-        seconds, ratio = row.seconds, table.ratio(row.name)
+        seconds, ratio, best = row.seconds, table.ratio(row.name), table.best(row.name)
         if seconds is None:
             rows.append(([row.name], row.note))
             continue
         if table.rate:
-            seconds, ratio = seconds.inverse(), ratio and ratio.inverse()
+            seconds, ratio, best = seconds.inverse(), ratio and ratio.inverse(), best and 1 / best
         figure = count(seconds.middle) if table.rate else duration(seconds.middle)
         between = "" if ratio is None else f"{number(ratio.low)} - {number(ratio.high)}"
-        rows.append(([row.name, figure, "" if ratio is None else number(ratio.middle), between], remarks(row)))
+        middle, at_best = ("" if value is None else number(value) for value in (ratio and ratio.middle, best))
+        rows.append(([row.name, figure, middle, between, at_best], remarks(row)))
     unit = "per second" if table.rate else "median"
-    return _grid(table.title, (unit, "ratio", "95% sure"), rows)
+    return _grid(table.title, (unit, "ratio", "95% sure", "at best"), rows)
 
 
 def remarks(row: Row) -> str:
