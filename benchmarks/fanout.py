@@ -37,7 +37,7 @@ def ours() -> Run:
 
 def findings(quick: bool = False) -> Findings:
     """Measure."""
-    items = tuple(range(100))
+    items = tuple(range(25))
     task = Task(items=lambda: items, right=lambda x, y: bool(y == hand(x)))
     table = compare(
         "one item through a fan-out of 3 and a combine",

@@ -35,7 +35,7 @@ def ours() -> Run:
 
 def findings(quick: bool = False) -> Findings:
     """Measure; the items take the branches in turn."""
-    items = tuple(range(100))
+    items = tuple(range(25))
     task = Task(items=lambda: items, right=lambda x, y: bool(y == hand(x)))
     table = compare(
         "one item through a two-way switch",
