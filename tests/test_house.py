@@ -50,7 +50,18 @@ PUBLIC = {
 }
 
 # Imported where they are used, so that `import dataflow` is quick and works without them.
-LAZY = {"hypothesis", "matplotlib", "networkx", "numpy", "ray", "sklearn", "torch", "torchvision", "tqdm"}
+LAZY = {
+    "hypothesis",
+    "matplotlib",
+    "networkx",
+    "numpy",
+    "prometheus_client",
+    "ray",
+    "sklearn",
+    "torch",
+    "torchvision",
+    "tqdm",
+}
 REQUIRED = {"networkx", "numpy"}
 
 

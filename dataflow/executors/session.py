@@ -36,6 +36,11 @@ class Session(abc.ABC):
         self.plan = plan
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no items any more."""
+        return self._closed
+
     @abc.abstractmethod
     def run(self, item: Any, deadline: float | None = None) -> Any:
         """Run one item and return its result.
