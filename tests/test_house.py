@@ -55,6 +55,7 @@ LAZY = {
     "matplotlib",
     "networkx",
     "numpy",
+    "opentelemetry",
     "prometheus_client",
     "ray",
     "sklearn",

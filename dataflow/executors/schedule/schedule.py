@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dataflow.errors import DeadlineExceeded
+from dataflow.executors import tracing
 from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import Clock
 from dataflow.executors.faults import Fault, Faults
@@ -89,6 +90,7 @@ class Schedule:
         self.waiting = 0
         self.source: Callable[[], float] = no_source
         self._clock: Clock = program.clock
+        self._tracer = tracing.tracer()
         self._gates = Gates(program)
         self._ways = Ways(program.plan, self.layouts)
         self._queues: dict[int, BatchQueue] = {}
@@ -335,10 +337,10 @@ class Schedule:
         if not parts:
             return self.take()
         queue.slot.stats.dispatch(reason)
-        return self._work(parts, queue.gate, now)
+        return self._work(parts, queue.gate, now, reason)
 
-    def _work(self, parts: list[Rows], gate: Gate | None, now: float) -> Work:
-        work = Work(self.program, parts, gate, debug=self._debug)
+    def _work(self, parts: list[Rows], gate: Gate | None, now: float, reason: Reason | None = None) -> Work:
+        work = Work(self.program, parts, gate, reason, self._tracer, debug=self._debug)
         if gate is not None:
             gate.taken += 1
         self.running.add(work)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from dataflow.executors import aside
+from dataflow.executors import aside, tracing
 from dataflow.executors.batches import Batches
 from dataflow.executors.faults import Faults
 from dataflow.executors.link import Program
@@ -16,8 +17,11 @@ from dataflow.executors.schedule.changes import caught, shared_ports
 from dataflow.executors.schedule.layout import Kind, Slot
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from dataflow.executors.schedule.frames import Frame
     from dataflow.executors.schedule.gates import Gate
+    from dataflow.executors.schedule.queues import Reason
 
 Positions = Sequence[int]
 Taker = Callable[[Positions, list[Column], Faults], None]
@@ -123,6 +127,10 @@ class Work:
         The rows, of one frame or (in a batch) of several.
     gate : Gate, optional
         Of what there are only so many, and this work holds one.
+    reason : str, optional
+        Why it is a batch now; None where it is none.
+    tracer : opentelemetry.trace.Tracer, optional
+        What makes it a span.
     debug : bool
         Whether to look if it changes what others read too.
 
@@ -145,17 +153,30 @@ class Work:
         "left",
         "parts",
         "program",
+        "reason",
         "results",
         "seconds",
         "slot",
         "thread",
+        "tracer",
     )
 
-    def __init__(self, program: Program, parts: list[Rows], gate: Gate | None, *, debug: bool = False) -> None:
+    def __init__(
+        self,
+        program: Program,
+        parts: list[Rows],
+        gate: Gate | None,
+        reason: Reason | None = None,
+        tracer: Tracer | None = None,
+        *,
+        debug: bool = False,
+    ) -> None:
         self.program = program
         self.parts = parts
         self.slot = parts[0].slot
         self.gate = gate
+        self.reason = reason
+        self.tracer = tracer
         self.left = False
         self.cancel = threading.Event() if any(part.frame.timed for part in parts) else None
         self.results: list[Column] = []
@@ -178,7 +199,9 @@ class Work:
         self.thread = threading.current_thread()
         frame = self.parts[0].frame
         context = frame.ticket.context.copy()
-        self.results, self.faults = context.run(self._run)
+        tracer = self.tracer
+        run = self._run if tracer is None else functools.partial(tracing.in_span, tracer, self, self._run)
+        self.results, self.faults = context.run(run)
         self.seconds = program.clock.now() - began
 
     def _run(self) -> tuple[list[Column], Faults]:

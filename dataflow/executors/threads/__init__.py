@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import os
 import threading
@@ -97,9 +98,11 @@ class Threads:
         if max_in_flight is not None:
             checks.whole_number("map", "max_in_flight", max_in_flight, 1)
 
+        context = contextvars.copy_context()  # stages run in that of whoever asks for the job, as in a session's
+
         def bursts(items: Iterable[Any]) -> Bursts:
             session = self._session(program)
-            job = session.bursts(items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight)
+            job = context.run(session.bursts, items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight)
             del items  # the frames of a failure lead to this one, which must not hold them
             try:
                 yield from job
