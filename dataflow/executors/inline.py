@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 
 from dataflow.errors import DeadlineExceeded
 from dataflow.executors import policies
-from dataflow.executors.clock import Clock, SystemClock
+from dataflow.executors.clock import Clock
 from dataflow.executors.columns import Columns
 from dataflow.executors.faults import Failure, Fault, Faults
 from dataflow.executors.link import Program
+from dataflow.executors.planning import Planning
 from dataflow.executors.results import (
     AsyncResults,
     Bursts,
@@ -32,11 +33,11 @@ from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
 from dataflow.graph import ops
 from dataflow.passes import Pass
-from dataflow.plan import Plan, make_plan
+from dataflow.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)
-class Inline:
+class Inline(Planning):
     """Runs flows in the calling thread.
 
     Parameters
@@ -73,16 +74,7 @@ class Inline:
 
     def __post_init__(self) -> None:
         checks.whole_number("Inline", "max_in_flight", self.max_in_flight, 1)
-        if self.passes is not None and not isinstance(self.passes, str):
-            object.__setattr__(self, "passes", tuple(self.passes))
-
-    def plan(self, flow: Flow[Any, Any]) -> Plan:
-        """Return what would run."""
-        return make_plan(flow, self.passes)
-
-    def program(self, flow: Flow[Any, Any]) -> Program:
-        """Return a flow planned and made callable in this process."""
-        return Program(self.plan(flow), self.clock or SystemClock())
+        super().__post_init__()
 
     def open(self, flow: Flow[Any, Any]) -> InlineSession:
         """Open a session, constructing all class stages now."""

@@ -52,10 +52,11 @@ def first_call(flow: Flow[Any, Any], item: Any) -> Any:
 
 def map_items(flow: Flow[Any, Any], items: Iterable[Any], executor: Any, **options: Any) -> Iterator[Any]:
     """See `Flow.map`."""
-    from dataflow.executors import Inline, Threads, resolve
+    from dataflow.executors import resolve
+    from dataflow.executors.planning import Planning
 
     chosen = resolve(executor)
-    plain = isinstance(chosen, (Inline, Threads)) and chosen.passes is None and chosen.clock is None
+    plain = isinstance(chosen, Planning) and chosen.plain
     program = program_of(flow) if plain else chosen.program(flow)
     return chosen.map(program, items, **options)
 

@@ -9,21 +9,21 @@ import threading
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from dataflow.executors.clock import Clock, SystemClock
+from dataflow.executors.clock import Clock
 from dataflow.executors.link import Program
+from dataflow.executors.planning import Planning
 from dataflow.executors.results import Bursts, OnError, Results, checked_items, checked_mode, with_progress
 from dataflow.executors.threads.pool import Pool, Worker
 from dataflow.executors.threads.session import ThreadsSession
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
 from dataflow.passes import Pass
-from dataflow.plan import Plan, make_plan
 
 __all__ = ["Threads"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Threads:
+class Threads(Planning):
     """Runs flows in a fixed number of threads of this process.
 
     Parameters
@@ -66,16 +66,7 @@ class Threads:
         checks.whole_number("Threads", "max_in_flight", self.max_in_flight, 1)
         if self.max_queue is not None:
             checks.whole_number("Threads", "max_queue", self.max_queue, 1)
-        if self.passes is not None and not isinstance(self.passes, str):
-            object.__setattr__(self, "passes", tuple(self.passes))
-
-    def plan(self, flow: Flow[Any, Any]) -> Plan:
-        """Return what would run."""
-        return make_plan(flow, self.passes)
-
-    def program(self, flow: Flow[Any, Any]) -> Program:
-        """Return a flow planned and made callable in this process."""
-        return Program(self.plan(flow), self.clock or SystemClock())
+        super().__post_init__()
 
     def open(self, flow: Flow[Any, Any]) -> ThreadsSession:
         """Open a session, constructing all class stages now."""
