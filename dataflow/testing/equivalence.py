@@ -25,7 +25,7 @@ def assert_equivalent(
     items: Iterable[Any],
     *,
     passes: str | Iterable[Iterable[str]] | None = "powerset",
-    executors: Sequence[Any] = ("inline",),
+    executors: Sequence[Any] = ("inline", "threads"),
     same: Same | None = None,
     calls: bool = True,
 ) -> None:
