@@ -150,7 +150,9 @@ class Frame:
             if len(positions) == self.size:
                 self.columns[value] = column
                 continue
-            whole = self.columns.setdefault(value, [None] * self.size)
+            if value not in self.columns:
+                self.columns[value] = [None] * self.size
+            whole = self.columns[value]
             for position, result in zip(positions, column, strict=True):
                 whole[position] = result
         if faults:
