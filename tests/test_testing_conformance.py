@@ -29,6 +29,7 @@ class TestThreads(ExecutorConformance):
 
 
 class TestSimulated(ExecutorConformance):
+    rounds = 2  # it takes no items together
     differs: ClassVar = {
         "beside": "what goes on at once does so in virtual time: stages are called one after the other",
         "blocks": "everything runs in one thread, so a stage that really blocks stops the world",

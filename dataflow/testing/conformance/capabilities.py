@@ -58,9 +58,12 @@ class Declared:
     ----------
     differs : mapping of str to str
         Names of capabilities that the executor does not have, each with the reason.
+    rounds : int
+        How often the items are repeated in a long job.
     """
 
     differs: ClassVar[Mapping[str, str]] = {}
+    rounds: ClassVar[int] = 40
 
     @pytest.fixture
     def executor(self) -> Any:

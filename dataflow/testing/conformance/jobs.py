@@ -48,6 +48,15 @@ class Jobs(Declared):
         for item, outcome in zip(ITEMS, recorded(results), strict=True):
             assert outcome in outcomes(flow, item)
 
+    @pytest.mark.parametrize("name", FLOWS)
+    def test_a_long_job(self, executor: Any, name: str) -> None:
+        """Long enough for an executor to take items together that it takes one by one at first."""
+        flow = FLOWS[name]
+        allowed = [outcomes(flow, item) for item in ITEMS]
+        found = list(recorded(flow.map(ITEMS * self.rounds, executor, on_error="record", progress=False)))
+        assert len(found) == len(ITEMS) * self.rounds
+        assert all(outcome in may for outcome, may in zip(found, allowed * self.rounds, strict=True))
+
     def test_random_flows(self, executor: Any) -> None:
         @given(flows(max_depth=2), st.lists(st.integers(-20, 60), max_size=12), st.booleans(), st.integers(1, 9))
         def check(flow: Any, items: list[int], ordered: bool, window: int) -> None:
