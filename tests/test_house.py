@@ -58,6 +58,7 @@ LAZY = {
     "opentelemetry",
     "prometheus_client",
     "ray",
+    "rich",
     "sklearn",
     "torch",
     "torchvision",
