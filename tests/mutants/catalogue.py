@@ -46,11 +46,6 @@ class Mutant:
     likeliest: str
     shrinks: bool
 
-    @property
-    def tests(self) -> tuple[str, ...]:
-        """The files of tests to run, in order."""
-        return tuple(dict.fromkeys((self.likeliest, *SUITE)))
-
 
 def read(text: str) -> Iterator[Mutant]:
     """Yield the mutants of a catalogue."""
