@@ -59,8 +59,8 @@ class Client(Protocol):
         """Note that the schedule has been asked for work, of which there is less now; called under the lock."""
         ...
 
-    def tick(self) -> None:
-        """Note that time has passed; called under the lock."""
+    def tick(self) -> float:
+        """Note that time has passed, and return when to be told so again; called under the lock."""
         ...
 
     def settled(self) -> list[Callable[[], None]]:
@@ -337,13 +337,15 @@ class Pool:
                 if self._stopping:
                     return
                 calls: list[Callable[[], None]] = []
+                again = _NEVER
                 for client in self._clients:
                     client.schedule.expire()
-                    client.tick()
+                    again = min(again, client.tick())
                     self._abandon(client)
                     calls += client.settled()
                 self._wake_one()
                 self._watched = min((client.schedule.look()[1] for client in self._clients), default=_NEVER)
+                self._watched = min(self._watched, again)
                 self._alarm.clear()
                 seconds = self._watched - self.clock.now()
             _call_all(calls)

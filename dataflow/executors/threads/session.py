@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -215,10 +216,9 @@ class ThreadsSession(Session):
         for job in self.jobs:
             job.source.changed()
 
-    def tick(self) -> None:
-        """Note that time has passed."""
-        for job in self.jobs:
-            job.source.rescue()
+    def tick(self) -> float:
+        """Note that time has passed, and return when to be told so again."""
+        return min((job.source.rescue() for job in self.jobs), default=math.inf)
 
     def settled(self) -> list[Callable[[], None]]:
         """Return what is to be called, outside the lock, now that things have changed."""

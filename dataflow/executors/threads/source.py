@@ -206,11 +206,17 @@ class Source:
             if self._wake is not None:
                 self._wake()
 
-    def rescue(self) -> None:
-        """Hand on what has been read of a chunk whose rest does not come."""
-        if self._since is not None and self._clock.now() >= self._since + PATIENCE:
-            self._size = 1
-            self._give()
+    def rescue(self) -> float:
+        """Hand on what has been read of a chunk whose rest does not come, and return when to look again.
+
+        The rest may come one by one, each for the result of the one before.
+        """
+        now = self._clock.now()
+        if self._since is None or now < self._since + PATIENCE:
+            return math.inf
+        self._size = 1
+        self._give()
+        return now + PATIENCE
 
     def stop(self) -> None:
         """Read no more."""
