@@ -26,6 +26,7 @@ from dataflow.bench.tables import Latencies
 from dataflow.executors.clock import Clock, SystemClock
 
 SEED = 7
+_LEAST = 64  # the part of the first rate below which no rate would help: what is late then is late alone
 
 
 class System(Protocol):
@@ -382,7 +383,7 @@ def highest_rate(keeps: Callable[[float], bool], start: float, *, precision: flo
     Returns
     -------
     float
-        The highest rate that kept the limit; 0 where none did.
+        The highest rate that kept the limit; 0 where none did, down to a 64th of `start`.
 
     Examples
     --------
@@ -399,6 +400,8 @@ def highest_rate(keeps: Callable[[float], bool], start: float, *, precision: flo
         if kept and np.isinf(missed):
             rate = kept * 2
         elif not kept:
+            if rate <= start / _LEAST:
+                break
             rate = missed / 2
         elif missed / kept <= 1 + precision:
             break

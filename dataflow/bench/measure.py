@@ -25,7 +25,7 @@ from dataflow.bench.load import (
     single_stream,
 )
 from dataflow.bench.machine import forget_peak, peak, resident
-from dataflow.bench.rounds import Contestant, Effort, Task, Watcher, compare, ready
+from dataflow.bench.rounds import Contestant, Effort, Run, Task, Watcher, compare, ready
 from dataflow.bench.subjects import EXECUTORS, ByHand, Subject, called, open_subjects
 from dataflow.bench.tables import (
     AnyTable,
@@ -41,7 +41,7 @@ from dataflow.bench.tables import (
     TimeTable,
 )
 from dataflow.bench.variants import StopWatch, batch_sizes, cost_of_timing, with_batch
-from dataflow.executors import resolve
+from dataflow.executors import Executor, Inline, resolve
 from dataflow.expr.flow import Flow
 
 SCENARIOS = ("offline", "single", "multi", "server")
@@ -141,7 +141,7 @@ class _Measuring:
         self._settings = settings
         self._watcher = watcher
         self._stack = stack
-        self._wanted = list(flow.map(items, resolve("inline"), progress=False))
+        self._wanted = list(flow.map(items, Inline(passes=()), progress=False))
         self._effort = Effort(rounds=101, settled=0.01, seconds=settings.seconds)
 
     def run(self) -> Findings:
@@ -282,10 +282,9 @@ class _Measuring:
                 continue
             executor = resolve(next(each for each in self._settings.executors if called(each) == subject.name))
             with ExitStack() as stack:
-                contestants = []
-                for size in sizes:
-                    session = stack.enter_context(executor.open(with_batch(self._flow, size)))
-                    contestants.append(Contestant(str(size), ready(Subject(str(size), "", system=session).job), task))
+                contestants = [
+                    Contestant(str(size), functools.partial(self._sized, executor, size, stack), task) for size in sizes
+                ]
                 title = f"{subject.name} by batch size"
                 table = compare(title, contestants, effort=effort, passes=1, watcher=self._watcher)
             points = [Point(float(row.name), row.samples) for row in table.rows if row.samples]
@@ -293,6 +292,10 @@ class _Measuring:
             curves.append(Curve(subject.name, tuple(points), "; ".join(notes)))
         written = ", ".join(map(str, own))
         yield Curves(f"throughput by batch size (the flow says {written})", "batch size", tuple(curves))
+
+    def _sized(self, executor: Executor, size: int, stack: ExitStack) -> Run:
+        session = stack.enter_context(executor.open(with_batch(self._flow, size)))
+        return Subject(str(size), executor.name, system=session).job
 
     # -- online ------------------------------------------------------------------------------------------------------
 
