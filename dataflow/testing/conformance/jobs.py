@@ -238,7 +238,7 @@ class Jobs(Declared):
 
     def test_a_source_without_end(self, executor: Any) -> None:
         flow = FLOWS["batches"]
-        with assert_no_leaks():
+        with assert_no_leaks(cycles=False):  # what was under way may have failed just then
             results = flow.map(stages.numbers(), executor, on_error="skip", progress=False)
             found = list(itertools.islice(results, 5))
             results.close()
