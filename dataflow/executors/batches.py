@@ -37,17 +37,24 @@ class Batches:
     def run(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
         """Return the output columns, with None where an item failed, and the faults."""
         count = len(inputs[0])
+        if count <= self._ceiling:
+            return self._whole_or_halves(inputs)
         made: list[Column] = [[] for _ in self._region.outputs]
         faults: Faults = {}
         start = 0
         while start < count:
-            stop = min(count, start + min(call.ceiling for _, call in self._calls))
+            stop = min(count, start + self._ceiling)
             parts, failed = self._whole_or_halves([column[start:stop] for column in inputs])
             for column, part in zip(made, parts, strict=True):
                 column += part
             faults.update({start + position: fault for position, fault in failed.items()})
             start = stop
         return made, faults
+
+    @property
+    def _ceiling(self) -> int:
+        """The most items a batch; less than the stages' own, once one has run out of memory."""
+        return min([call.ceiling for _, call in self._calls])
 
     def _whole_or_halves(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
         """Run one batch; where its results cannot be taken apart, run its halves instead, if that does no harm."""

@@ -38,6 +38,7 @@ class Columns:
         self._program = program
         self._aside = program.aside
         self._stats = stats
+        self._batches: dict[str, Batches] = {}
 
     def run(self, items: Column) -> tuple[Column, Faults]:
         """Return the results of the items, and the faults of those that failed, by position."""
@@ -78,12 +79,17 @@ class Columns:
         if not step.batches:
             made, faults = one_by_one(self._program, step.op, self._program.function(step.op), inputs)
         elif isinstance(step.op, (ops.Call, ops.Batched)):
-            made, faults = Batches(self._program, step.op, stats).run(inputs)
+            made, faults = self._batches_of(step, stats).run(inputs)
         else:
             column, faults = self._construct(step, inputs)
             made = [column]
         stats.count(count, len(faults), self._program.clock.now() - began)
         return made, faults
+
+    def _batches_of(self, step: Step, stats: StepStats) -> Batches:
+        if step.name not in self._batches:
+            self._batches[step.name] = Batches(self._program, step.op, stats)
+        return self._batches[step.name]
 
     # -- constructs that hold batched stages ---------------------------------------------------------------------------
 
