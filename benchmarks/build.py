@@ -169,7 +169,7 @@ def findings(quick: bool = False) -> Findings:
         times=5,
     )
     longest = chain.row("10,000 stages").seconds
-    peers = (beside(1_000, repeats=1 if quick else 3), *(() if quick else (beside(4_000, repeats=1),)))
+    peers = () if quick else (beside(1_000, repeats=3), beside(4_000, repeats=1))
     return Findings(
         (chain, fan_out, diamonds, *peers),
         (
