@@ -74,6 +74,14 @@ class Batches:
         return [one + other for one, other in zip(columns, more, strict=True)], faults
 
     def _batch(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        """Run one batch through all stages."""
+        spaces = _Spaces()
+        try:
+            return self._through(inputs, spaces)
+        finally:
+            spaces.leave()
+
+    def _through(self, inputs: list[Column], spaces: _Spaces) -> tuple[list[Column], Faults]:
         count = len(inputs[0])
         cells = {Value(index): _Cell(items=column) for index, column in enumerate(inputs)}
         alive = list(range(count))
@@ -84,12 +92,13 @@ class Batches:
             go_on()
             self._stats.batch(len(alive))
             cell = cells[node.inputs[0]]
-            made, error = outcome(_forward, call, cell, len(alive), node.op)
+            made, error = outcome(_forward, call, cell, len(alive), node.op, spaces)
             if made is not None:
                 cells[Value(node.id)] = made
             if error is None:
                 continue
             items = cell.column()
+            spaces.leave()
             results, errors = call.isolating(items, error)
             for position, failure in errors.items():
                 _remember(failure, error, len(items))
@@ -145,6 +154,11 @@ class _Cell:
             raise _Unsplit(error, self._maker)
         return items or []
 
+    def leave_for(self, taker: Collating) -> None:
+        """Split the batch where it is, if the next to take it is elsewhere."""
+        if self._owner is not None and self._owner.space != taker.space:
+            self.column()
+
     def batch(self, taker: Collating) -> Any:
         """Return the batch as `taker` wants it, collating it once for all that want it so."""
         if self._owner is None or self._owner.space != taker.space:
@@ -152,10 +166,35 @@ class _Cell:
         return self._batch
 
 
-def _forward(call: BatchCall, cell: _Cell, size: int, op: ops.Op) -> _Cell:
+class _Spaces:
+    """The spaces that a batch is in: each is entered when the batch comes there."""
+
+    __slots__ = ("_entered",)
+
+    def __init__(self) -> None:
+        self._entered: list[Any] = []
+
+    def enter(self, space: Any) -> None:
+        """Enter a space, if it is to be entered and has not been."""
+        if self._entered != [space] and hasattr(type(space), "__enter__"):
+            self.leave()
+            space.__enter__()
+            self._entered.append(space)
+
+    def leave(self) -> None:
+        """Leave them: what runs next is no stage that hands on batches."""
+        while self._entered:
+            self._entered.pop().__exit__(None, None, None)
+
+
+def _forward(call: BatchCall, cell: _Cell, size: int, op: ops.Op, spaces: _Spaces) -> _Cell:
     with call.held() as taker:
         if not collates(taker):
-            return _Cell(items=call.many(cell.column()))
+            items = cell.column()
+            spaces.leave()
+            return _Cell(items=call.many(items))
+        cell.leave_for(taker)
+        spaces.enter(taker.space)
         batch = taker.forward(cell.batch(taker))
         made = taker.size(batch)
         if made != size:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import itertools
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from dataflow.errors import BatchSizeError
@@ -23,7 +23,8 @@ class Collating(Protocol):
     """A batched stage that can hand a whole batch to its neighbour without taking it apart.
 
     A stage's callable that has these methods is called through them: once ``collate``, then ``forward`` of each stage
-    in turn while their ``space`` is the same, then ``split``.
+    in turn while their ``space`` is the same, then ``split``. Where the space is a context manager, it is entered around
+    all of it.
     """
 
     space: Hashable
@@ -47,8 +48,13 @@ class Collating(Protocol):
 
 def collates(target: Any) -> bool:
     """Return whether the object that is called can hand on whole batches: its class says so, not a mock's attribute."""
-    methods = ("collate", "forward", "size", "split")
-    return all(hasattr(type(target), name) for name in methods) and hasattr(target, "space")
+    kind: Hashable = type(target)
+    return _has_methods(kind) and hasattr(target, "space")
+
+
+@functools.lru_cache
+def _has_methods(kind: Hashable) -> bool:
+    return all(hasattr(kind, name) for name in ("collate", "forward", "size", "split"))
 
 
 class _Seat:
@@ -74,6 +80,23 @@ class _Seat:
         if not self._depth:
             self.taker = None
         self.lock.release()
+
+
+class _Held:
+    """An instance that a thread has to itself in the block; it has been taken already."""
+
+    __slots__ = ("_instance", "_seat")
+
+    def __init__(self, instance: Any, seat: _Seat | None) -> None:
+        self._instance = instance
+        self._seat = seat
+
+    def __enter__(self) -> Any:
+        return self._instance
+
+    def __exit__(self, *exc: object) -> None:
+        if self._seat is not None:
+            self._seat.leave()
 
 
 class Replica:
@@ -106,14 +129,9 @@ class Replica:
         """Whether a thread has it."""
         return self._outer.taker is not None
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[Any]:
+    def held(self) -> _Held:
         """Have the instance to oneself."""
-        instance, seat = self._take()
-        try:
-            yield instance
-        finally:
-            seat.leave()
+        return _Held(*self._take())
 
     def __call__(self, given: Any) -> Any:
         instance, seat = self._take()
@@ -199,7 +217,7 @@ class Replicas:
             with replica.held():
                 pass
 
-    def held(self) -> contextlib.AbstractContextManager[Any]:
+    def held(self) -> _Held:
         """Have an instance to oneself."""
         return self._next().held()
 
@@ -258,9 +276,9 @@ class BatchCall:
     target: Callable[[Any], Any]
     ceiling: int
 
-    def held(self) -> contextlib.AbstractContextManager[Any]:
+    def held(self) -> _Held:
         """Have to oneself the object that is called: the function, or an instance of the class."""
-        return self.target.held() if isinstance(self.target, Replicas) else contextlib.nullcontext(self.target)
+        return self.target.held() if isinstance(self.target, Replicas) else _Held(self.target, None)
 
     def one(self, item: Any) -> Any:
         """Return the result of a single item."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from dataflow.errors import BatchSizeError, CompositionError, OptionError
@@ -27,8 +26,6 @@ from dataflow.torch.collating import home_of, mapped, rows_of, stacked
 from dataflow.torch.lanes import Lane
 
 __all__ = ["module"]
-
-_thread = threading.local()
 
 
 def module(
@@ -155,17 +152,6 @@ def _location(net: torch.nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
-def _keep_to_torchs_threads() -> None:
-    """Make ``torch.set_num_threads``, wherever it was called, hold in this thread too.
-
-    OpenMP and MKL keep the number by thread, and a new thread has their own default, as many as there are cores.
-    Workers would start a team each, and the teams would spin for the cores: a stream ran 50 times slower.
-    """
-    if getattr(_thread, "threads", None) != torch.get_num_threads():
-        _thread.threads = torch.get_num_threads()
-        torch.set_num_threads(_thread.threads)
-
-
 class _Batch(NamedTuple):
     """The items or results of a batch, and where results go: to a tensor's device, or to NumPy if there is none."""
 
@@ -205,21 +191,18 @@ class _Module:
         self._net = net.eval()
         self._name = name
         self._starved = False
-        self._lane = Lane(self._device)
-        self.space: Hashable = ("dataflow.torch", self._device)
+        self.space = Lane(self._device)
 
     def __call__(self, items: Any) -> Any:
-        return self.split(self.forward(self.collate(items)), len(items))
+        with self.space:
+            return self.split(self.forward(self.collate(items)), len(items))
 
     def collate(self, items: list[Any]) -> _Batch:
         """Return items as tensors on the device."""
-        with self._lane:
-            value = mapped(self._lane.bring, stacked(items))
-        return _Batch(value, len(items), home_of(items[0]))
+        return _Batch(mapped(self.space.bring, stacked(items)), len(items), home_of(items[0]))
 
     def forward(self, batch: _Batch) -> _Batch:
         """Return what the module makes of a batch, which stays as it is."""
-        _keep_to_torchs_threads()
         if self._starved:  # by now the frames that held its memory are gone
             self._starved = False
             torch.cuda.empty_cache()
@@ -227,17 +210,16 @@ class _Module:
         if net.training:
             net.eval()
         try:
-            with self._lane, torch.inference_mode():
-                given = mapped(self._own, batch.value)
-                if isinstance(given, tuple):
-                    made = net(*given)
-                elif isinstance(given, dict):
-                    made = net(**given)
-                else:
-                    made = net(given)
-                if made is None:
-                    raise self._unsplittable(made)
-                made = mapped(lambda leaf: self._checked(leaf, batch), made)
+            given = mapped(self._own, batch.value)
+            if isinstance(given, tuple):
+                made = net(*given)
+            elif isinstance(given, dict):
+                made = net(**given)
+            else:
+                made = net(given)
+            if made is None:
+                raise self._unsplittable(made)
+            made = mapped(lambda leaf: self._checked(leaf, batch), made)
         except Exception as error:
             self._starved = out_of_memory(error)
             raise
@@ -249,10 +231,8 @@ class _Module:
 
     def split(self, batch: _Batch, size: int) -> list[Any]:
         """Return the results one by one, on their items' side."""
-        with self._lane:
-            return rows_of(
-                mapped(self._lane.send, batch.value) if batch.home is not None else batch.value, size, batch.home
-            )
+        value = batch.value if batch.home is None else mapped(self.space.send, batch.value)
+        return rows_of(value, size, batch.home)
 
     def _own(self, leaf: torch.Tensor | None) -> torch.Tensor | None:
         """Return a copy for the module's own use: it may work in place, and siblings are given the same batch."""

@@ -44,7 +44,7 @@ def home_of(item: Any) -> torch.device | None:
 def rows_of(value: Any, size: int, home: torch.device | None) -> list[Any]:
     """Return the rows of a structure of tensors, as structures of rows."""
     if isinstance(value, torch.Tensor):
-        return list(value.numpy(force=True)) if home is None else list(value.to(home).unbind())
+        return list(value.cpu().numpy()) if home is None else list(value.to(home).unbind())
     if value is None:
         return [None] * size
     parts = value.values() if isinstance(value, dict) else value

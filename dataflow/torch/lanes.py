@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-_streams = threading.local()
+_thread = threading.local()
 
 
 class Lane:
-    """What a thread does on one device, in a stream of its own where the device is a GPU.
+    """Where a batch is while modules run it: on a device, in inference mode, and on a GPU in a stream of its own.
 
     A region's batch is collated, run and split by one thread, so that a stream a thread is a stream a region: the
     transfers of one batch overlap with the kernels of another. What comes from the user's stream is waited for when the
-    lane is entered, and the user's stream waits for what the lane has done when it is left. On the CPU it does nothing.
+    lane is entered, and the user's stream waits for what the lane has done when it is left.
 
     Parameters
     ----------
@@ -28,21 +28,35 @@ class Lane:
         self._device = device
         self._gpu = device.type == "cuda"
 
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Lane) and self._device == other._device)
+
+    def __hash__(self) -> int:
+        return hash(self._device)
+
     def __enter__(self) -> None:
-        if self._gpu:
-            outer = torch.cuda.current_stream(self._device)
-            lane = _stream(self._device)
-            lane.wait_stream(outer)
-            _stack().append((outer, torch.cuda.stream(lane)))
-            _stack()[-1][1].__enter__()
+        keep_to_torchs_threads()
+        mode: Any = torch.inference_mode()
+        mode.__enter__()
+        _stack().append((mode, *self._enter_stream()) if self._gpu else (mode,))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._gpu:
-            outer, entered = _stack().pop()
-            entered.__exit__(kind, error, trace)
+        mode, *streams = _stack().pop()
+        if streams:
+            outer, stream = streams
+            stream.__exit__(kind, error, trace)
             outer.wait_stream(_stream(self._device))
+        mode.__exit__(kind, error, trace)
+
+    def _enter_stream(self) -> tuple[Any, Any]:
+        """Go on in this thread's stream; return the one it was in, and what leads back there."""
+        outer, own = torch.cuda.current_stream(self._device), _stream(self._device)
+        own.wait_stream(outer)
+        entered: Any = torch.cuda.stream(own)
+        entered.__enter__()
+        return outer, entered
 
     def bring(self, leaf: torch.Tensor | None) -> torch.Tensor | None:
         """Return a tensor on the device; from the host through pinned memory, so that nobody waits for the copy."""
@@ -55,22 +69,33 @@ class Lane:
     def send(self, leaf: torch.Tensor | None) -> torch.Tensor | None:
         """Return a tensor for who is outside of the lane: its memory is not used again before they are done with it."""
         if leaf is not None and self._gpu:
-            leaf.record_stream(_stack()[-1][0])
+            leaf.record_stream(_stack()[-1][1])
         return leaf
 
 
-def _stack() -> list[tuple[Any, Any]]:
-    """Return the lanes that this thread is in: a module may run a flow of modules."""
-    if not hasattr(_streams, "stack"):
-        _streams.stack = []
-    stack: list[tuple[Any, Any]] = _streams.stack
+def _stack() -> list[tuple[Any, ...]]:
+    """Return what leads out of the lanes that this thread is in: a module may run a flow of modules."""
+    if not hasattr(_thread, "stack"):
+        _thread.stack = []
+    stack: list[tuple[Any, ...]] = _thread.stack
     return stack
 
 
 def _stream(device: torch.device) -> Any:
     """Return this thread's stream on a device."""
-    if not hasattr(_streams, "by_device"):
-        _streams.by_device = {}
-    if device not in _streams.by_device:
-        _streams.by_device[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return _streams.by_device[device]
+    if not hasattr(_thread, "by_device"):
+        _thread.by_device = {}
+    if device not in _thread.by_device:
+        _thread.by_device[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return _thread.by_device[device]
+
+
+def keep_to_torchs_threads() -> None:
+    """Make ``torch.set_num_threads``, wherever it was called, hold in this thread too.
+
+    OpenMP and MKL keep the number by thread, and a new thread has their own default, as many as there are cores.
+    Workers would start a team each, and the teams would spin for the cores: a stream ran 50 times slower.
+    """
+    if getattr(_thread, "threads", None) != torch.get_num_threads():
+        _thread.threads = torch.get_num_threads()
+        torch.set_num_threads(_thread.threads)
