@@ -23,8 +23,7 @@ class Collating(Protocol):
     """A batched stage that can hand a whole batch to its neighbour without taking it apart.
 
     A stage's callable that has these methods is called through them: once ``collate``, then ``forward`` of each stage
-    in turn while their ``space`` is the same, then ``split``. Where the space is a context manager, it is entered around
-    all of it.
+    in turn while their ``space`` is the same, then ``split``. A space that is a context manager is entered around them.
     """
 
     space: Hashable
@@ -48,7 +47,7 @@ class Collating(Protocol):
 
 def collates(target: Any) -> bool:
     """Return whether the object that is called can hand on whole batches: its class says so, not a mock's attribute."""
-    kind: Hashable = type(target)
+    kind: Any = type(target)
     return _has_methods(kind) and hasattr(target, "space")
 
 
