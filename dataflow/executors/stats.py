@@ -65,10 +65,10 @@ class StepStats:
         with self._lock:
             self._batches[size] += 1
 
-    def dispatch(self, reason: str) -> None:
-        """Count why a batch was called when it was."""
+    def dispatch(self, reason: str, batches: int = 1) -> None:
+        """Count why batches were called when they were."""
         with self._lock:
-            self._dispatched[reason] += 1
+            self._dispatched[reason] += batches
 
     def queued(self, seconds: float) -> None:
         """Count time that items have waited for the step."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataflow.executors.schedule.layout import Slot
 
 CALL_SECONDS = 0.001
-"""About how long a call of many rows should take: long beside what it costs to hand it over, short beside a person."""
+"""About how long a piece of work should take, where there is a choice: long beside what it costs to hand it over, and
+short for a person."""
 
 APART_SECONDS = 0.001
 """From how many seconds a row on the branches of a fused step are run beside one another: handing a branch to another
 thread and getting it back takes about a tenth of that."""
 
 _MOST_ROWS = 256
+_MOST_BATCHES = 8
+_BATCHES_SECONDS = 4 * CALL_SECONDS  # to take batches and bring them back costs more than rows
 _WEIGHT = 0.5
 _WEIGHT_UP = 0.05
 _FORGET = 0.9
@@ -36,7 +39,7 @@ class Pace:
         weight = _WEIGHT if known is None or each < known else _WEIGHT_UP
         self._rows[key] = each if known is None else known + weight * (each - known)
 
-    def learn_batch(self, slot: Slot, rows: int, seconds: float) -> None:
+    def learn_batch(self, slot: Slot, rows: float, seconds: float) -> None:
         """Take note of a batch of so many rows."""
         self._batches.setdefault(id(slot.step), Fit()).add(rows, seconds)
 
@@ -59,6 +62,11 @@ class Pace:
         each = self._rows.get(id(slot.step))
         return each is None or each > APART_SECONDS
 
+    def batches(self, slot: Slot) -> int:
+        """Return how many full batches to call one after another as one piece of work: several where they are quick."""
+        fit = self._batches.get(id(slot.step))
+        return 1 if fit is None or not fit.mean else max(1, min(_MOST_BATCHES, int(_BATCHES_SECONDS / fit.mean)))
+
     def fixed(self, slot: Slot) -> float:
         """Return the seconds that a batch takes whatever its size, as far as known."""
         fit = self._batches.get(id(slot.step))
@@ -77,7 +85,7 @@ class Fit:
     def __init__(self) -> None:
         self._n = self._x = self._y = self._xx = self._xy = 0.0
 
-    def add(self, rows: int, seconds: float) -> None:
+    def add(self, rows: float, seconds: float) -> None:
         """Take note of a batch."""
         self._n = self._n * _FORGET + 1
         self._x = self._x * _FORGET + rows
@@ -86,9 +94,14 @@ class Fit:
         self._xy = self._xy * _FORGET + rows * seconds
 
     @property
+    def mean(self) -> float:
+        """The seconds of a batch, on average."""
+        return self._y / self._n
+
+    @property
     def fixed(self) -> float:
         """The b of the line, at least 0 and at most the mean."""
-        mean = self._y / self._n
+        mean = self.mean
         spread = self._n * self._xx - self._x * self._x
         if spread < 1e-9 * self._xx * self._n:
             return mean

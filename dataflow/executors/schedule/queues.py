@@ -112,11 +112,11 @@ class BatchQueue:
         until = min(self.first.since + self._max_wait, self._last + lull)
         return ("waited", now) if now >= until else (None, until)
 
-    def take(self, reason: Reason, now: float) -> list[Rows]:
-        """Take a batch out, without the rows that have failed meanwhile."""
+    def take(self, reason: Reason, now: float, batches: int = 1) -> list[Rows]:
+        """Take a batch out, or several at once, without the rows that have failed meanwhile."""
         if reason == "waited" and self._gap is not None and not math.isnan(self._last):
             self._learn(max(self._gap, now - self._last))
-        room = self.size
+        room = self.size * batches
         taken: list[Rows] = []
         while self._waiting and room:
             rows = self._waiting[0]

@@ -155,7 +155,8 @@ class Schedule:
             self.pace.learn(slot, size, work.seconds)  # a row that fails takes its time too
         if not work.faults:
             if slot.kind is Kind.BATCH:  # a failed one has been called several times
-                self.pace.learn_batch(slot, size, work.seconds)
+                batches = -(-size // self._queue(slot).size)
+                self.pace.learn_batch(slot, size / batches, work.seconds / batches)
             for part in work.parts:
                 part.frame.spent += work.seconds * len(part.positions) / size
         if self._debug:
@@ -330,14 +331,22 @@ class Schedule:
         return queue.patient and now >= source and not any(self._ways.lead(w.slot, queue.slot) for w in self.running)
 
     def _batch(self, queue: BatchQueue, reason: Reason, now: float) -> Work | None:
-        parts = queue.take(reason, now)
+        batches = self._at_once(queue)
+        parts = queue.take(reason, now, batches)
         if not queue.count:
             del self._filling[id(queue.slot.step)]
         self._settle()
         if not parts:
             return self.take()
-        queue.slot.stats.dispatch(reason)
+        queue.slot.stats.dispatch(reason, batches)
         return self._work(parts, queue.gate, now, reason)
+
+    def _at_once(self, queue: BatchQueue) -> int:
+        """Return how many batches to take as one work: several of a job's, if they are quick and nobody could help."""
+        alone = queue.gate is not None and queue.gate.places == 1
+        if not alone or not queue.patient or queue.first.frame.timed:
+            return 1
+        return max(1, min(self.pace.batches(queue.slot), queue.count // queue.size))
 
     def _work(self, parts: list[Rows], gate: Gate | None, now: float, reason: Reason | None = None) -> Work:
         work = Work(self.program, parts, gate, reason, self._tracer, debug=self._debug)

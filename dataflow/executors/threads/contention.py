@@ -16,6 +16,7 @@ _WINDOW_SECONDS = 0.01
 _WINDOW_WORKS = 8
 _BUSY = 0.5  # cores in use below which threads mostly wait for something else, and more of them are better
 _MARGIN = 1.05
+_FEW_WINDOWS = 4
 _MOST_WINDOWS = 256
 _WEIGHT = 0.2
 
@@ -36,7 +37,7 @@ class Contention:
         self.alone = False
         self._solo: dict[int, float] = {}  # solo seconds a row, by step
         self._rates = {False: 0.0, True: 0.0}  # solo seconds a second, with many threads and with one
-        self._hold = 1  # windows for which a choice stands
+        self._hold = _FEW_WINDOWS  # windows for which a choice stands
         self._left = 1
         self._begin(math.inf)
 
@@ -91,7 +92,7 @@ class Contention:
         self._left -= 1
         if self._cpu < _BUSY * took:
             self.alone = False  # at once: one that waits must not keep the others waiting
-            self._hold = self._left = 1
+            self._hold, self._left = _FEW_WINDOWS, 1
         elif self.alone:
             if not self._left:
                 self.alone = False  # look again whether many are better by now
@@ -102,5 +103,5 @@ class Contention:
             self._hold = min(2 * self._hold, _MOST_WINDOWS)
             self.alone, self._left = True, self._hold
         else:
-            self._hold = 1
+            self._hold = _FEW_WINDOWS
         return self.alone is not before

@@ -214,8 +214,7 @@ class Source:
         now = self._clock.now()
         if self._since is None or now < self._since + PATIENCE:
             return math.inf
-        self._size = 1
-        self._give()
+        self._give()  # the next chunk is smaller, if this one goes on to be slow: the reader may just be starved
         return now + PATIENCE
 
     def stop(self) -> None:
