@@ -224,7 +224,7 @@ def test_what_cannot_be_written_is_printed_as_it_shows() -> None:
     [
         (lambda flow: any(isinstance(node, Retry) for node in nodes(flow)), 1),
         (lambda flow: any(isinstance(node, Each) for node in nodes(flow)), 3),
-        (lambda flow: len(stages_of(flow)) >= 4, 4),
+        (lambda flow: len(stages_of(flow)) >= 4, 6),
         (lambda flow: outcomes(flow, 3)[0].error is ValueError, 1),
         (lambda flow: any(isinstance(node, Race) for node in nodes(flow)) and "combine" in repr(flow), 4),
     ],

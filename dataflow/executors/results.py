@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
 import itertools
 import sys
@@ -27,12 +28,15 @@ class Results(itertools.chain[Any]):
     """
 
     _bursts: Bursts
+    _burst: list[Iterator[Any]]
 
     @classmethod
     def of(cls, bursts: Bursts) -> Results:
         """Return the results that come in these bursts."""
-        results = cast("Results", cls.from_iterable(bursts))
-        results._bursts = bursts
+        burst: list[Iterator[Any]] = []  # no more than one: what results are being taken from
+        shown = _shown(bursts, burst)
+        results = cast("Results", cls.from_iterable(shown))
+        results._bursts, results._burst = shown, burst
         return results
 
     def __iter__(self) -> Results:
@@ -43,12 +47,24 @@ class Results(itertools.chain[Any]):
     def close(self) -> None:
         """Stop the job; what has not been computed will not be."""
         self._bursts.close()
+        for burst in self._burst:
+            collections.deque(burst, maxlen=0)  # what has been is not given any more
 
     def __enter__(self) -> Results:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _shown(bursts: Bursts, burst: list[Iterator[Any]]) -> Bursts:
+    """Give bursts on, and keep at hand the one that is being taken."""
+    try:
+        for outcomes in bursts:
+            burst[:] = [iter(outcomes)]
+            yield burst[0]
+    finally:
+        bursts.close()
 
 
 def one_by_one(outcomes: Iterator[Any]) -> Bursts:
