@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import gc
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -169,10 +171,28 @@ def make_plan(flow: Flow[Any, Any], passes: Iterable[str | Pass] | str | None = 
     ['abs+str']
     """
     chosen = select(passes)
-    region, remarks = optimize(lower(flow), chosen)
-    verify(region)
-    labels = _labels(region)
-    return Plan(flow, _block(region, labels), labels, tuple(each.name for each in chosen), tuple(remarks))
+    with _uncollected():
+        region, remarks = optimize(lower(flow), chosen)
+        verify(region)
+        labels = _labels(region)
+        block = _block(region, labels)
+    return Plan(flow, block, labels, tuple(each.name for each in chosen), tuple(remarks))
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from passing over what is built here, again and again while it grows.
+
+    All of it is to stay, and little of it could be collected. For a chain of 10 000 stages the passes took half the
+    time, and made it grow faster than the chain.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _labels(root: Region) -> Mapping[int, str]:
