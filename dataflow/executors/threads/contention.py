@@ -15,30 +15,38 @@ from dataflow.executors.schedule import Work
 _WINDOW_SECONDS = 0.01
 _WINDOW_WORKS = 8
 _BUSY = 0.5  # cores in use below which threads mostly wait for something else, and more of them are better
-_MARGIN = 1.05
 _FEW_WINDOWS = 4
 _MOST_WINDOWS = 256
 _WEIGHT = 0.2
 
 
 class Contention:
-    """Chooses between one thread and many, from how much work gets done with each.
+    """Chooses how many threads may work, from how much work gets done: all of them, as many as cores, or one.
 
     Work is measured by what its rows take when nothing else runs: its *solo* time. In a window of time, solo time done
-    per second is the speed-up that running beside one another brings.
+    per second is the speed-up that running beside one another brings. Each choice is tried for a window, the best one
+    stands for several, for twice as many each time it proves the best again.
+
+    Parameters
+    ----------
+    cores : int
+        How many processors there are.
 
     Attributes
     ----------
-    alone : bool
-        Whether one thread is to work at a time.
+    limit : int or None
+        How many threads may work at a time; None for all.
     """
 
-    def __init__(self) -> None:
-        self.alone = False
+    def __init__(self, cores: int) -> None:
+        self.limit: int | None = None
+        self._limits: tuple[int | None, ...] = tuple(dict.fromkeys((None, cores, 1)))
+        self._untried = list(self._limits[1:])
+        self._best: int | None = None
         self._solo: dict[int, float] = {}  # solo seconds a row, by step
-        self._rates = {False: 0.0, True: 0.0}  # solo seconds a second, with many threads and with one
+        self._rates: dict[int | None, float] = {}  # solo seconds a second, by limit
         self._hold = _FEW_WINDOWS  # windows for which a choice stands
-        self._left = 1
+        self._left = 0
         self._begin(math.inf)
 
     def _begin(self, now: float) -> None:
@@ -87,21 +95,22 @@ class Contention:
         return changed
 
     def _decide(self, took: float) -> bool:
-        before = self.alone
-        self._rates[self.alone] = self._done / took
-        self._left -= 1
+        before = self.limit
+        self._rates[self.limit] = self._done / took
         if self._cpu < _BUSY * took:
-            self.alone = False  # at once: one that waits must not keep the others waiting
-            self._hold, self._left = _FEW_WINDOWS, 1
-        elif self.alone:
-            if not self._left:
-                self.alone = False  # look again whether many are better by now
-                self._left = 1
+            self.limit = None  # at once: one that waits must not keep the others waiting
+            self._untried, self._left, self._hold = list(self._limits[1:]), 0, _FEW_WINDOWS
         elif self._unknown:
-            self.alone, self._left = True, 1
-        elif self._rates[False] < self._rates[True] * _MARGIN:
-            self._hold = min(2 * self._hold, _MOST_WINDOWS)
-            self.alone, self._left = True, self._hold
+            self.limit = 1
+        elif self._untried:
+            self.limit = self._untried.pop(0)
+        elif self._left:
+            self._left -= 1
+            if not self._left:  # look again whether another is better by now
+                self._untried = [limit for limit in self._limits if limit != self.limit]
         else:
-            self._hold = _FEW_WINDOWS
-        return self.alone is not before
+            best = max(self._limits, key=lambda limit: self._rates.get(limit, 0.0))
+            self._hold = min(2 * self._hold, _MOST_WINDOWS) if best == self._best else _FEW_WINDOWS
+            self.limit = self._best = best
+            self._left = self._hold
+        return self.limit != before

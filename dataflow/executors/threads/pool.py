@@ -122,7 +122,7 @@ class Pool:
         self._busy = 0
         self._lent = 0  # how many of the busy wait for what others do
         self._stopping = False
-        self._contention = Contention()
+        self._contention = Contention(os.cpu_count() or 1)
         self._begun = 0  # how many works have begun
         self._process = os.getpid()
         _pools.add(self)
@@ -231,9 +231,9 @@ class Pool:
     @property
     def _full(self) -> bool:
         """Whether as many works run as may."""
-        free = self.free
-        if free and self._contention.alone and not any(client.hurried for client in self._clients):
-            return free < self.workers
+        free, limit = self.free, self._contention.limit
+        if free and limit is not None and not any(client.hurried for client in self._clients):
+            return self.workers - free >= limit
         return not free
 
     def _take(self) -> tuple[Client, Work] | None:
