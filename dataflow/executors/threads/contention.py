@@ -1,9 +1,9 @@
-"""Whether threads get more done beside one another than one would alone.
+"""How many threads get most done: whether they help one another on, or get in each other's way.
 
 Python's interpreter lock lets one thread run Python code at a time. Where stages hold it, further threads add nothing,
 and where a stage lets go of it for moments, as a model does at every operator, it has to wait for it again each time,
-for up to the interpreter's switch interval of 5 ms. Batch jobs whose stages do so run several times slower on many
-threads than on one. So the work of jobs is watched, and goes on in one thread as long as that is measured to be faster.
+for up to the interpreter's switch interval of 5 ms. Where stages do compute beside one another, more threads than cores
+are too many. So the work of jobs is watched, and goes on with as many threads as are measured to be best.
 """
 
 from __future__ import annotations
