@@ -245,7 +245,7 @@ class Collates:
         self.check("collate", items)
         return tuple(items)
 
-    def forward(self, batch: tuple[int, ...]) -> tuple[int, ...]:
+    def forward(self, batch: tuple[int, ...], *, keep: bool = True) -> tuple[int, ...]:
         self.check("forward", batch)
         return batch
 

@@ -406,9 +406,9 @@ class Work:
         original = getattr(dataflow.torch._Module, method)
         name = {"collate": "collated", "forward": "run", "split": "split"}[method]
 
-        def counting(*given: Any) -> Any:
+        def counting(*given: Any, **options: Any) -> Any:
             setattr(self, name, getattr(self, name) + 1)
-            return original(*given)
+            return original(*given, **options)
 
         monkeypatch.setattr(dataflow.torch._Module, method, counting)
 

@@ -133,8 +133,8 @@ class _TimedCollating(_Timed):
     def collate(self, items: list[Any]) -> Any:
         return self._in_time(self._inner.collate, items)
 
-    def forward(self, batch: Any) -> Any:
-        return self._in_time(self._inner.forward, batch)
+    def forward(self, batch: Any, *, keep: bool) -> Any:
+        return self._in_time(self._inner.forward, batch, keep=keep)
 
     def size(self, batch: Any) -> int:
         size: int = self._inner.size(batch)

@@ -33,7 +33,8 @@ def aside() -> bool:
 
 def go_on() -> None:
     """Raise `Abandoned` if the work that this thread does has been given up: starting more of it is pointless."""
-    if any(event.is_set() for event in _cancelled.get()):
+    events = _cancelled.get()
+    if events and any(event.is_set() for event in events):
         raise Abandoned
 
 

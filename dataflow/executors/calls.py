@@ -29,11 +29,19 @@ class Collating(Protocol):
     space: Hashable
 
     def collate(self, items: list[Any]) -> Batch:
-        """Return items as one batch."""
+        """Return items as one batch, which shares no memory with them."""
         ...
 
-    def forward(self, batch: Batch) -> Batch:
-        """Return the results of a batch, as one batch."""
+    def forward(self, batch: Batch, *, keep: bool) -> Batch:
+        """Return the results of a batch, as one batch.
+
+        Parameters
+        ----------
+        batch : object
+            What `collate` or `forward` has returned.
+        keep : bool
+            Whether it has to stay as it is, for it will be used again.
+        """
         ...
 
     def size(self, batch: Batch) -> int:

@@ -60,10 +60,10 @@ class StepStats:
             self._failures += failures
             self._seconds += seconds
 
-    def batch(self, size: int) -> None:
-        """Count a call with a batch of this size."""
+    def batch(self, size: int, calls: int = 1) -> None:
+        """Count calls with batches of this size."""
         with self._lock:
-            self._batches[size] += 1
+            self._batches[size] += calls
 
     def dispatch(self, reason: str, batches: int = 1) -> None:
         """Count why batches were called when they were."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
@@ -22,8 +23,8 @@ except ImportError as error:
         "dataflow.torch needs PyTorch, which cannot be imported: pip install 'dataflow[torch]'"
     ) from error
 
-from dataflow.torch.collating import home_of, mapped, rows_of, stacked
-from dataflow.torch.lanes import Lane
+from dataflow.torch.collating import home_of, mapped, of_arrays, rows_of, stacked
+from dataflow.torch.lanes import lane
 
 __all__ = ["module"]
 
@@ -191,18 +192,21 @@ class _Module:
         self._net = net.eval()
         self._name = name
         self._starved = False
-        self.space = Lane(self._device)
+        self.space = lane(self._device)
 
     def __call__(self, items: Any) -> Any:
         with self.space:
-            return self.split(self.forward(self.collate(items)), len(items))
+            return self.split(self.forward(self.collate(items), keep=False), len(items))
 
     def collate(self, items: list[Any]) -> _Batch:
         """Return items as tensors on the device."""
+        array = of_arrays(items)
+        if array is not None:
+            return _Batch(self.space.bring(torch.from_numpy(array)), len(items), None)
         return _Batch(mapped(self.space.bring, stacked(items)), len(items), home_of(items[0]))
 
-    def forward(self, batch: _Batch) -> _Batch:
-        """Return what the module makes of a batch, which stays as it is."""
+    def forward(self, batch: _Batch, *, keep: bool) -> _Batch:
+        """Return what the module makes of a batch; unless it is to be kept, the module may work in it."""
         if self._starved:  # by now the frames that held its memory are gone
             self._starved = False
             torch.cuda.empty_cache()
@@ -210,16 +214,21 @@ class _Module:
         if net.training:
             net.eval()
         try:
-            given = mapped(self._own, batch.value)
+            own = self._copied if keep else self._converted
+            value = batch.value
+            given = own(value) if isinstance(value, torch.Tensor) else mapped(own, value)
             if isinstance(given, tuple):
                 made = net(*given)
             elif isinstance(given, dict):
                 made = net(**given)
             else:
                 made = net(given)
-            if made is None:
+            if isinstance(made, torch.Tensor):
+                made = self._checked(batch, made)
+            elif made is None:
                 raise self._unsplittable(made)
-            made = mapped(lambda leaf: self._checked(leaf, batch), made)
+            else:
+                made = mapped(functools.partial(self._checked, batch), made)
         except Exception as error:
             self._starved = out_of_memory(error)
             raise
@@ -234,14 +243,20 @@ class _Module:
         value = batch.value if batch.home is None else mapped(self.space.send, batch.value)
         return rows_of(value, size, batch.home)
 
-    def _own(self, leaf: torch.Tensor | None) -> torch.Tensor | None:
-        """Return a copy for the module's own use: it may work in place, and siblings are given the same batch."""
-        if leaf is None:
-            return None
-        dtype = leaf.dtype if self._dtype is None or not leaf.is_floating_point() else self._dtype
-        return leaf.to(self._device, dtype, copy=True, memory_format=torch.contiguous_format)
+    def _converted(self, leaf: torch.Tensor | None) -> torch.Tensor | None:
+        """Return a tensor as the module takes it."""
+        if leaf is None or leaf.dtype is self._dtype or self._dtype is None or not leaf.is_floating_point():
+            return leaf
+        return leaf.to(self._dtype)
 
-    def _checked(self, leaf: Any, batch: _Batch) -> torch.Tensor | None:
+    def _copied(self, leaf: torch.Tensor | None) -> torch.Tensor | None:
+        """Return a tensor as the module takes it, in memory of its own."""
+        converted = self._converted(leaf)
+        return (
+            leaf.clone(memory_format=torch.contiguous_format) if leaf is not None and converted is leaf else converted
+        )
+
+    def _checked(self, batch: _Batch, leaf: Any) -> torch.Tensor | None:
         """Return a part of the module's result if it has a row for each item."""
         if leaf is None:
             return None

@@ -12,6 +12,8 @@ import torch
 from dataflow.expr.stage import short_repr
 
 _dtype_of = attrgetter("dtype")
+_ARRAYS = {np.ndarray}
+_NUMBERS = {np.dtype(kind).str for kind in "?bBhHiIlLqQefdFD"}
 _SHOWN = 3  # positions named for each of the ways in which the items of a batch differ
 
 
@@ -44,7 +46,7 @@ def home_of(item: Any) -> torch.device | None:
 def rows_of(value: Any, size: int, home: torch.device | None) -> list[Any]:
     """Return the rows of a structure of tensors, as structures of rows."""
     if isinstance(value, torch.Tensor):
-        return list(value.cpu().numpy()) if home is None else list(value.to(home).unbind())
+        return list(value.numpy(force=True)) if home is None else list(value.to(home).unbind())
     if value is None:
         return [None] * size
     parts = value.values() if isinstance(value, dict) else value
@@ -56,6 +58,20 @@ def rows_of(value: Any, size: int, home: torch.device | None) -> list[Any]:
 
 
 # -- stacking ----------------------------------------------------------------------------------------------------------
+
+
+def of_arrays(items: list[Any]) -> Any:
+    """Return arrays of numbers as one, with a new first dimension, if they are alike in every way; None otherwise."""
+    first = items[0]
+    if set(map(type, items)) != _ARRAYS or not first.ndim or first.dtype.str not in _NUMBERS:
+        return None
+    if len(set(map(len, items))) > 1:
+        return None
+    try:
+        rows = np.concatenate(items, dtype=first.dtype, casting="no")  # in half the time of np.stack
+    except (TypeError, ValueError):
+        return None
+    return rows.reshape(len(items), *first.shape)
 
 
 def stacked(items: list[Any]) -> Any:
