@@ -54,7 +54,7 @@ class Batches:
                         self._together = done
                     if (start := len(made[0])) == count:
                         break
-                stop = min(count, start + self._ceiling)
+                stop = min(count, start + self.ceiling)
                 parts, failed = self._whole_or_halves([column[start:stop] for column in inputs], hold, error)
                 for column, part in zip(made, parts, strict=True):
                     column += part
@@ -67,7 +67,7 @@ class Batches:
         return made, faults
 
     @property
-    def _ceiling(self) -> int:
+    def ceiling(self) -> int:
         """The most items a batch; less than the stages' own, once one has run out of memory."""
         return min([stage.call.ceiling for stage in self._stages])
 
@@ -102,7 +102,7 @@ class Batches:
         size = calls = 0
         try:
             while (start := len(made[0])) < len(inputs[0]):
-                size, calls = min(len(inputs[0]) - start, self._ceiling), 0
+                size, calls = min(len(inputs[0]) - start, self.ceiling), 0
                 batches = [None] * ports
                 for stage, taker in zip(stages, takers, strict=True):
                     go_on()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataflow.executors.schedule.layout import Slot
 
-CALL_SECONDS = 0.001
+CALL_SECONDS = 0.004
 """About how long a piece of work should take, where there is a choice: long beside what it costs to hand it over, and
 short for a person."""
 
@@ -12,9 +12,9 @@ APART_SECONDS = 0.001
 """From how many seconds a row on the branches of a fused step are run beside one another: handing a branch to another
 thread and getting it back takes about a tenth of that."""
 
-_MOST_ROWS = 256
+_MOST_ROWS = 1024
 _MOST_BATCHES = 8
-_BATCHES_SECONDS = 4 * CALL_SECONDS  # to take batches and bring them back costs more than rows
+_BATCHES_SECONDS = CALL_SECONDS
 _WEIGHT = 0.5
 _WEIGHT_UP = 0.05
 _FORGET = 0.9

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from typing import Literal
 
-from dataflow.executors.calls import BatchCall
+from dataflow.executors.batches import Batches
 from dataflow.executors.schedule.gates import Gate
 from dataflow.executors.schedule.layout import Slot
 from dataflow.executors.schedule.work import Rows
@@ -29,8 +29,8 @@ class BatchQueue:
     ----------
     slot : Slot
         The step.
-    calls : list of BatchCall
-        The stages that share the batch.
+    batches : Batches
+        What runs it.
     gate : Gate, optional
         How many batches may be under way.
     max_wait : float
@@ -42,11 +42,11 @@ class BatchQueue:
         How many rows wait.
     """
 
-    def __init__(self, slot: Slot, calls: list[BatchCall], gate: Gate | None, max_wait: float) -> None:
+    def __init__(self, slot: Slot, batches: Batches, gate: Gate | None, max_wait: float) -> None:
         self.slot = slot
         self.gate = gate
         self.count = 0
-        self._calls = calls
+        self.batches = batches
         self._max_wait = max_wait
         self._waiting: deque[Rows] = deque()
         self._hurried = 0  # how many of the entries are not patient
@@ -56,7 +56,7 @@ class BatchQueue:
     @property
     def size(self) -> int:
         """The most rows a batch: less than the stages' batch once one of them has run out of memory."""
-        return min(call.ceiling for call in self._calls)
+        return self.batches.ceiling
 
     @property
     def patient(self) -> bool:

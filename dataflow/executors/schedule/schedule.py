@@ -21,6 +21,7 @@ from typing import Any
 
 from dataflow.errors import DeadlineExceeded
 from dataflow.executors import tracing
+from dataflow.executors.batches import Batches
 from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import Clock
 from dataflow.executors.faults import Fault, Faults
@@ -339,7 +340,7 @@ class Schedule:
         if not parts:
             return self.take()
         queue.slot.stats.dispatch(reason, batches)
-        return self._work(parts, queue.gate, now, reason)
+        return self._work(parts, queue.gate, now, queue.batches, reason)
 
     def _at_once(self, queue: BatchQueue) -> int:
         """Return how many batches to take as one work: several of a job's, if they are quick and nobody could help."""
@@ -348,8 +349,15 @@ class Schedule:
             return 1
         return max(1, min(self.pace.batches(queue.slot), queue.count // queue.size))
 
-    def _work(self, parts: list[Rows], gate: Gate | None, now: float, reason: Reason | None = None) -> Work:
-        work = Work(self.program, parts, gate, reason, self._tracer, debug=self._debug)
+    def _work(
+        self,
+        parts: list[Rows],
+        gate: Gate | None,
+        now: float,
+        batches: Batches | None = None,
+        reason: Reason | None = None,
+    ) -> Work:
+        work = Work(self.program, parts, gate, batches, reason, self._tracer, debug=self._debug)
         if gate is not None:
             gate.taken += 1
         self.running.add(work)
@@ -384,9 +392,8 @@ class Schedule:
             region = self.program.region(slot.step.op)
             calls = [node.op for node in region.ops() if isinstance(node.op, ops.Call)]
             max_wait = min(call.stage.options.max_wait for call in calls)
-            self._queues[key] = BatchQueue(
-                slot, [self.program.batch_call(call) for call in calls], self._gates.of(slot), max_wait
-            )
+            batches = Batches(self.program, slot.step.op, slot.stats)
+            self._queues[key] = BatchQueue(slot, batches, self._gates.of(slot), max_wait)
         return self._queues[key]
 
     def _settle(self) -> None:

@@ -14,7 +14,7 @@ from dataflow.executors.faults import Faults
 from dataflow.executors.link import Program
 from dataflow.executors.rows import Column, one_by_one
 from dataflow.executors.schedule.changes import caught, shared_ports
-from dataflow.executors.schedule.layout import Kind, Slot
+from dataflow.executors.schedule.layout import Slot
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -127,6 +127,8 @@ class Work:
         The rows, of one frame or (in a batch) of several.
     gate : Gate, optional
         Of what there are only so many, and this work holds one.
+    batches : Batches, optional
+        What runs the step, where it is batched.
     reason : str, optional
         Why it is a batch now; None where it is none.
     tracer : opentelemetry.trace.Tracer, optional
@@ -145,6 +147,7 @@ class Work:
     """
 
     __slots__ = (
+        "_batches",
         "cancel",
         "debug",
         "faults",
@@ -166,6 +169,7 @@ class Work:
         program: Program,
         parts: list[Rows],
         gate: Gate | None,
+        batches: Batches | None = None,
         reason: Reason | None = None,
         tracer: Tracer | None = None,
         *,
@@ -175,6 +179,7 @@ class Work:
         self.parts = parts
         self.slot = parts[0].slot
         self.gate = gate
+        self._batches = batches
         self.reason = reason
         self.tracer = tracer
         self.left = False
@@ -215,9 +220,9 @@ class Work:
         return self._call(inputs)
 
     def _call(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        if self._batches is not None:
+            return self._batches.run(inputs)
         op = self.slot.step.op
-        if self.slot.kind is Kind.BATCH:
-            return Batches(self.program, op, self.slot.stats).run(inputs)
         function = self.parts[0].function
         if function is None:
             return one_by_one(self.program, op, self.program.function(op), inputs)

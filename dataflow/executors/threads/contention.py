@@ -15,22 +15,24 @@ from dataflow.executors.schedule import Work
 _WINDOW_SECONDS = 0.01
 _WINDOW_WORKS = 8
 _BUSY = 0.5  # cores in use below which threads mostly wait for something else, and more of them are better
+_FULL = 0.8  # of what so many cores could do: above it more threads than that can add nothing
 _FEW_WINDOWS = 4
 _MOST_WINDOWS = 256
 _WEIGHT = 0.2
 
 
 class Contention:
-    """Chooses how many threads may work, from how much work gets done: all of them, as many as cores, or one.
+    """Chooses how many threads may work, from how much work gets done: one, as many as cores, or all of them.
 
     Work is measured by what its rows take when nothing else runs: its *solo* time. In a window of time, solo time done
     per second is the speed-up that running beside one another brings. Each choice is tried for a window, the best one
-    stands for several, for twice as many each time it proves the best again.
+    stands for several, for twice as many each time it proves the best again. One is the first, for it is never far
+    from the best where threads compute; where they wait, all of them work as soon as that is seen.
 
     Parameters
     ----------
-    cores : int
-        How many processors there are.
+    cores : int or None
+        How many processors there are; None for no limit, ever.
 
     Attributes
     ----------
@@ -38,9 +40,9 @@ class Contention:
         How many threads may work at a time; None for all.
     """
 
-    def __init__(self, cores: int) -> None:
-        self.limit: int | None = None
-        self._limits: tuple[int | None, ...] = tuple(dict.fromkeys((None, cores, 1)))
+    def __init__(self, cores: int | None) -> None:
+        self.limit: int | None = 1 if cores is not None else None
+        self._limits: tuple[int | None, ...] = tuple(dict.fromkeys((1, cores, None))) if cores is not None else (None,)
         self._untried = list(self._limits[1:])
         self._best: int | None = None
         self._solo: dict[int, float] = {}  # solo seconds a row, by step
@@ -94,15 +96,20 @@ class Contention:
         self._begin(now)
         return changed
 
+    def unbind(self) -> None:
+        """Let all work: one that waits for something else must not keep the others waiting."""
+        self.limit = None
+        self._untried, self._left, self._hold = list(self._limits[:-1]), 0, _FEW_WINDOWS
+        self._begin(math.inf)
+
     def _decide(self, took: float) -> bool:
         before = self.limit
         self._rates[self.limit] = self._done / took
         if self._cpu < _BUSY * took:
-            self.limit = None  # at once: one that waits must not keep the others waiting
-            self._untried, self._left, self._hold = list(self._limits[1:]), 0, _FEW_WINDOWS
+            self.unbind()
         elif self._unknown:
             self.limit = 1
-        elif self._untried:
+        elif self._worth_trying(took):
             self.limit = self._untried.pop(0)
         elif self._left:
             self._left -= 1
@@ -114,3 +121,11 @@ class Contention:
             self.limit = self._best = best
             self._left = self._hold
         return self.limit != before
+
+    def _worth_trying(self, took: float) -> bool:
+        """Return whether the next limit could be better: all threads not where those that work keep the cores busy."""
+        if self._untried and self._untried[0] is None and self.limit is not None:
+            idle = self._cpu < _FULL * self.limit * took
+            if not idle or self._rates[self.limit] < self._rates.get(1, 0.0):
+                self._untried.pop(0)
+        return bool(self._untried)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from dataflow.errors import SessionClosed
-from dataflow.executors.clock import Clock
+from dataflow.executors.clock import Clock, SystemClock
 from dataflow.executors.schedule import Schedule, Work
 from dataflow.executors.threads.contention import Contention
 
@@ -29,6 +29,10 @@ _NEVER = float("inf")
 GRACE = 0.05
 """Seconds that a pool which is cancelled waits for its threads; those that still run a stage then end later, by
 themselves."""
+
+
+BLOCKED = 0.005
+"""Seconds after which it is looked at whether a thread that runs a stage does anything."""
 
 
 class Client(Protocol):
@@ -81,6 +85,14 @@ class Worker(threading.Thread):
         super().__init__(name=f"dataflow-worker-{next(_numbers)}", daemon=True)
         self.pool = pool
         self.work: Work | None = None
+        self.began = 0.0
+        self.used = 0.0
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it has run its work for a while, and most of the time not on a processor."""
+        took = time.perf_counter() - self.began
+        return self.work is not None and took >= BLOCKED and _on_processor(self) - self.used < took / 2
 
     def run(self) -> None:
         self.pool._serve(self)
@@ -122,7 +134,8 @@ class Pool:
         self._busy = 0
         self._lent = 0  # how many of the busy wait for what others do
         self._stopping = False
-        self._contention = Contention(os.cpu_count() or 1)
+        # blocked threads are told by the computer's clock: where a test moves the time, none is held back
+        self._contention = Contention((os.cpu_count() or 1) if isinstance(clock, SystemClock) else None)
         self._begun = 0  # how many works have begun
         self._process = os.getpid()
         _pools.add(self)
@@ -219,7 +232,11 @@ class Pool:
             self._wake()
 
     def _wake(self) -> None:
-        if self._full or self._stopping:
+        if self._stopping:
+            return
+        if self._full:
+            if self.free:  # it is held back: look soon whether those that run are blocked
+                self.watch_until(self.clock.now() + BLOCKED)
             return
         if self._idle:
             self._changed.notify()
@@ -265,14 +282,15 @@ class Pool:
                     self._wake()
                 worker.work = work
                 work.thread = worker  # now: it may be given up before it has begun
+                worker.began, worker.used = time.perf_counter(), time.thread_time()
                 self.lock.release()
                 interrupt: BaseException | None = None
-                began, used = time.perf_counter(), time.thread_time()
                 try:
                     work.run()
                 except BaseException as error:  # KeyboardInterrupt and SystemExit end everything
                     interrupt = error
-                ended, used = time.perf_counter(), time.thread_time() - used
+                ended = time.perf_counter()
+                took, used = ended - worker.began, time.thread_time() - worker.used
                 self.lock.acquire()
                 worker.work = None
                 if work.left:
@@ -283,7 +301,7 @@ class Pool:
                     continue
                 self._busy -= 1
                 by_itself = not others and self._begun == nth
-                if self._contention.note(work, ended, ended - began, used, by_itself):
+                if self._contention.note(work, ended, took, used, by_itself):
                     self._wake_one()
                 calls = self._bring_back(client, work, interrupt)
                 interrupt = None
@@ -338,12 +356,16 @@ class Pool:
                     return
                 calls: list[Callable[[], None]] = []
                 again = _NEVER
+                if self._contention.limit is not None and any(worker.blocked for worker in self._threads):
+                    self._contention.unbind()
                 for client in self._clients:
                     client.schedule.expire()
                     again = min(again, client.tick())
                     self._abandon(client)
                     calls += client.settled()
                 self._wake_one()
+                if self._full and self.free and any(client.schedule.more for client in self._clients):
+                    again = min(again, self.clock.now() + BLOCKED)  # held back still
                 self._watched = min((client.schedule.look()[1] for client in self._clients), default=_NEVER)
                 self._watched = min(self._watched, again)
                 self._alarm.clear()
@@ -362,6 +384,13 @@ def _call_all(calls: list[Callable[[], None]]) -> None:
         except BaseException as error:
             given = (type(error), error, error.__traceback__, threading.current_thread())
             threading.excepthook(threading.ExceptHookArgs(given))
+
+
+def _on_processor(thread: threading.Thread) -> float:
+    """Return how many seconds a thread has been on a processor; 0 where the system does not tell."""
+    if thread.ident is None or not hasattr(time, "pthread_getcpuclockid"):
+        return 0.0
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PATIENCE = 0.01
 """Seconds after which a source that gives nothing counts as one that will not give anything soon."""
 
-_CHUNK_SECONDS = 0.001  # about how long it may take to run a chunk, or to read it
-_PARTS = 4  # a chunk is at most this part of the limit, so that reading, running and taking overlap
+_CHUNK_SECONDS = 0.004  # about how long it may take to run a chunk, or to read it
+_PARTS = 2  # a chunk is at most this part of the limit, so that one is read and taken while another runs
 
 _numbers = itertools.count(1)
 
@@ -74,6 +74,7 @@ class Source:
         self.ended = False
         self.error: BaseException | None = None
         self._size = 1
+        self._groping = True  # whether it is not known how many items are to be read at once
         self._count = 0  # how many have been read
         self._taken = 0  # and of how many the outcomes have been taken
         self._stopped = False
@@ -236,10 +237,11 @@ class Source:
     def _wanted(self) -> bool:
         """Whether a chunk more is to be read.
 
-        Up to the limit, so that threads wait for one another seldom; but where time is measured, an item is read when
-        there is something to do for it, for its time begins then.
+        Up to the limit, so that threads wait for one another seldom. But where time is measured, an item is read when
+        there is something to do for it, for its time begins then; and so it is until it is known how many are to go
+        together, or all would be read one by one before the first of them is done.
         """
-        return self._room and (not self._session.one_by_one or self._session.schedule.hungry)
+        return self._room and (not (self._session.one_by_one or self._groping) or self._session.schedule.hungry)
 
     def _give(self) -> None:
         items = self._pending[self._given :]
@@ -250,6 +252,7 @@ class Source:
 
     def _resize(self, size: int, seconds: float) -> None:
         rows = self._session.schedule.chunk(_CHUNK_SECONDS)
+        self._groping = rows is None
         if seconds > PATIENCE:
             self._size = max(1, size // 2)
         elif rows is not None:
