@@ -287,7 +287,7 @@ def test_giving_up_an_item_harms_nobody_else_in_a_session_that_its_stage_uses() 
                 blocking = shared.submit(1)
                 gate.await_arrivals()
                 given_up = session.submit(3)  # waits in the shared session's queue, behind the one that blocks
-                until(lambda: shared.schedule.in_flight == 2)
+                until(lambda: shared.in_flight == 2)
                 clock.advance(5)
                 with pytest.raises(DeadlineExceeded):
                     given_up.result(LIMIT)
@@ -615,13 +615,13 @@ def test_the_work_of_a_cancelled_task_leaves_the_queues() -> None:
             async def main() -> None:
                 task = asyncio.ensure_future(session.arun("given up"))
                 await asyncio.sleep(0)
-                assert session.schedule.in_flight == 2
+                assert session.in_flight == 2
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
 
             soon(asyncio.run, main())
-            assert session.schedule.in_flight == 1
+            assert session.in_flight == 1
             gate.open()
             assert soon(session.run, 5) == 5
     assert seen == ["first", 5]

@@ -32,10 +32,13 @@ class Columns:
         The linked plan.
     stats : mapping of str to StepStats
         Where to count, by the steps' names.
+    reason : str, optional
+        Why batches are called when they are, to be counted; where there is a choice.
     """
 
-    def __init__(self, program: Program, stats: Mapping[str, StepStats]) -> None:
+    def __init__(self, program: Program, stats: Mapping[str, StepStats], reason: str | None = None) -> None:
         self._program = program
+        self._reason = reason
         self._aside = program.aside
         self._stats = stats
         self._batches: dict[str, Batches] = {}
@@ -79,6 +82,8 @@ class Columns:
         if not step.batches:
             made, faults = one_by_one(self._program, step.op, self._program.function(step.op), inputs)
         elif isinstance(step.op, (ops.Call, ops.Batched)):
+            if self._reason is not None:
+                stats.dispatch(self._reason)
             made, faults = self._batches_of(step, stats).run(inputs)
         else:
             column, faults = self._construct(step, inputs)

@@ -75,7 +75,7 @@ class BatchQueue:
         if not rows.frame.ticket.patient:
             self._hurried += 1
             if not math.isnan(self._last):
-                self._learn(rows.since - self._last)
+                self._learn((rows.since - self._last) / len(rows.positions))
             self._last = rows.since
 
     def due(self, now: float, fixed: float, *, flush: bool) -> tuple[Reason | None, float]:

@@ -106,8 +106,8 @@ class Schedule:
         """Return the time."""
         return self._clock.now()
 
-    def accept(self, ticket: Ticket) -> None:
-        """Take in new items."""
+    def accept(self, ticket: Ticket, waited: float = 0.0) -> None:
+        """Take in new items, which have `waited` so many seconds for that."""
         ticket.number = next(self._numbers)
         self.in_flight += len(ticket.items)
         self.waiting += len(ticket.items)
@@ -120,6 +120,8 @@ class Schedule:
             timed=ticket.deadline is not None,
         )
         ticket.frame = frame
+        for index in frame.layout.first:
+            frame.layout.slots[index].stats.queued(waited)
         if ticket.due is not None:
             ticket.timer = self.timers.at(ticket.due, functools.partial(self._late, ticket))
             self.expire()  # it may have come too late
@@ -133,6 +135,14 @@ class Schedule:
             alive = len(frame.alive())
             frame.close()
             self._ended(ticket, alive)
+        self._settle()
+
+    def give_up(self, ticket: Ticket, position: int) -> None:
+        """Forget one of a ticket's items: its outcome is wanted no more."""
+        frame = ticket.frame
+        if frame is not None and not frame.closed and (alive := frame.alive([position])):
+            frame.give_up(alive)
+            self._ended(ticket, 1)
         self._settle()
 
     def take(self) -> Work | None:
@@ -201,6 +211,12 @@ class Schedule:
             elif due < moment:
                 moment = due
         return more, moment
+
+    @property
+    def steps_only(self) -> bool:
+        """Whether the flow is calls and batches, so that a row never holds others up in a construct."""
+        slots = self.layouts.of(self.program.plan.block).slots
+        return not any(slot.kind is Kind.FRAMES or slot.wide for slot in slots)
 
     @property
     def hungry(self) -> bool:

@@ -68,7 +68,7 @@ class CallFuture(Future[Any]):
             session.check_process()
 
 
-class Call(Ticket):
+class Call:
     """One item that was submitted.
 
     Parameters
@@ -79,15 +79,45 @@ class Call(Ticket):
         The item.
     deadline : float, optional
         Seconds after which it fails.
+
+    Attributes
+    ----------
+    since, due : float
+        When it was submitted, and the moment by which it is to be done; None where it has no deadline.
+    context : contextvars.Context
+        In which stages are to run.
+    party : Party or None
+        With which others it goes through the flow, once it has begun to.
+    over : bool
+        Whether it has its outcome, or is to have none.
     """
 
-    __slots__ = ("error", "fault", "future", "session", "value")
+    __slots__ = (
+        "context",
+        "deadline",
+        "due",
+        "error",
+        "fault",
+        "future",
+        "item",
+        "over",
+        "party",
+        "position",
+        "session",
+        "since",
+        "value",
+    )
 
     def __init__(self, session: ThreadsSession, item: Any, deadline: float | None) -> None:
-        super().__init__(
-            [item], patient=False, context=own_context(), deadline=deadline, since=session.pool.clock.now()
-        )
         self.session: ThreadsSession | None = session
+        self.item = item
+        self.context = own_context()
+        self.since = session.pool.clock.now()
+        self.deadline = deadline
+        self.due = None if deadline is None else self.since + deadline
+        self.party: Party | None = None
+        self.over = False
+        self.position = 0
         self.future: Any = self._promise()
         self.value: Any = _NOTHING
         self.fault: Fault | None = None
@@ -95,12 +125,6 @@ class Call(Ticket):
 
     def _promise(self) -> Any:
         return CallFuture(self)
-
-    def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
-        self.value = values[0]
-
-    def failed(self, faults: Mapping[int, Fault]) -> None:
-        self.fault = faults[0]
 
     def cancelled(self) -> None:
         """Take note that the future has been cancelled."""
@@ -113,7 +137,7 @@ class Call(Ticket):
         session, self.session = self.session, None
         future, fault, error = self.future, self.fault, self.error
         future.call = None
-        self.items = []
+        self.item = self.party = None
         if session is None:
             return
         if fault is None and error is None and self.value is _NOTHING:
@@ -149,7 +173,7 @@ class AwaitedCall(Call):
         """Give the future its outcome, in its loop."""
         session, self.session = self.session, None
         future, fault, error = self.future, self.fault, self.error
-        self.items = []
+        self.item = self.party = None
         if session is None or future.done():
             return
         if fault is not None:
@@ -164,6 +188,46 @@ class AwaitedCall(Call):
                 future.set_result(self.value)
         finally:
             del error, fault, future, self.fault  # no cycle through the traceback of this frame
+
+
+class Party(Ticket):
+    """Items that were submitted about the same time, and go through the flow together.
+
+    Parameters
+    ----------
+    calls : list of Call
+        The items, of one context.
+    ended : list of Call
+        Takes those that have their outcome.
+    """
+
+    __slots__ = ("_ended", "calls")
+
+    def __init__(self, calls: list[Call], ended: list[Call]) -> None:
+        first = calls[0]
+        super().__init__(
+            [call.item for call in calls],
+            patient=False,
+            context=first.context,
+            deadline=first.deadline,
+            since=first.since,
+        )
+        self.calls = calls
+        self._ended = ended
+        for position, call in enumerate(calls):
+            call.party, call.position = self, position
+
+    def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
+        for position, value in zip(positions, values, strict=True):
+            call = self.calls[position]
+            call.value, call.over = value, True
+            self._ended.append(call)
+
+    def failed(self, faults: Mapping[int, Fault]) -> None:
+        for position, fault in faults.items():
+            call = self.calls[position]
+            call.fault, call.over = fault, True
+            self._ended.append(call)
 
 
 def deliveries(ended: Iterable[Call]) -> list[Callable[[], None]]:

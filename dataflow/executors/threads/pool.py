@@ -41,6 +41,19 @@ class Client(Protocol):
     schedule: Schedule
 
     @property
+    def more(self) -> bool:
+        """Whether there is work for another thread now."""
+        ...
+
+    def look(self) -> tuple[bool, float]:
+        """Return that, and the moment at which there will be more if nothing happens before."""
+        ...
+
+    def take(self) -> Work | None:
+        """Return the work that is to be done next, or None where there is none now; called under the lock."""
+        ...
+
+    @property
     def hurried(self) -> bool:
         """Whether somebody waits for an item, and not just for a job to be done."""
         ...
@@ -57,10 +70,6 @@ class Client(Protocol):
         list of callables
             To be called outside the lock.
         """
-        ...
-
-    def taken(self) -> None:
-        """Note that the schedule has been asked for work, of which there is less now; called under the lock."""
         ...
 
     def tick(self) -> float:
@@ -178,7 +187,7 @@ class Pool:
             To be called outside the lock.
         """
         self._abandon(client)
-        more, moment = client.schedule.look()
+        more, moment = client.look()
         if more:
             self._wake()
         self.watch_until(moment)
@@ -210,6 +219,11 @@ class Pool:
                 thread.join(None if until is None else max(0.0, until - self.clock.now()))
 
     @property
+    def resting(self) -> bool:
+        """Whether no thread runs a stage."""
+        return self._busy == self._lent
+
+    @property
     def free(self) -> int:
         """How many more stages could be run at once."""
         return max(0, self.workers - self._busy + self._lent)
@@ -225,10 +239,21 @@ class Pool:
         with self.lock:
             self._lent -= 1
 
+    def enter(self) -> bool:
+        """Take the place of a worker, for a thread that is none, if all of them are free; called under the lock."""
+        if self._busy or self._stopping:
+            return False
+        self._busy += 1
+        return True
+
+    def leave(self) -> None:
+        """Leave the place that was taken; called under the lock."""
+        self._busy -= 1
+
     # -- workers -------------------------------------------------------------------------------------------------------
 
     def _wake_one(self) -> None:
-        if any(client.schedule.more for client in self._clients):
+        if any(client.more for client in self._clients):
             self._wake()
 
     def _wake(self) -> None:
@@ -257,8 +282,7 @@ class Pool:
         if self._full:
             return None
         for client in self._clients:
-            work = client.schedule.take()
-            client.taken()
+            work = client.take()
             if work is not None:
                 self._clients.append(self._clients.pop(self._clients.index(client)))  # the others first, next time
                 return client, work
@@ -278,7 +302,7 @@ class Pool:
                 self._busy += 1
                 self._begun += 1
                 nth, others = self._begun, self._busy - self._lent - 1
-                if client.schedule.more:
+                if client.more:
                     self._wake()
                 worker.work = work
                 work.thread = worker  # now: it may be given up before it has begun
@@ -364,9 +388,9 @@ class Pool:
                     self._abandon(client)
                     calls += client.settled()
                 self._wake_one()
-                if self._full and self.free and any(client.schedule.more for client in self._clients):
+                if self._full and self.free and any(client.more for client in self._clients):
                     again = min(again, self.clock.now() + BLOCKED)  # held back still
-                self._watched = min((client.schedule.look()[1] for client in self._clients), default=_NEVER)
+                self._watched = min((client.look()[1] for client in self._clients), default=_NEVER)
                 self._watched = min(self._watched, again)
                 self._alarm.clear()
                 seconds = self._watched - self.clock.now()

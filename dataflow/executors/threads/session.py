@@ -7,12 +7,14 @@ import contextlib
 import functools
 import math
 import threading
+from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import QueueFull, SessionClosed
 from dataflow.executors.aside import go_on
+from dataflow.executors.clock import SystemClock
 from dataflow.executors.faults import Fault
 from dataflow.executors.link import Program
 from dataflow.executors.results import (
@@ -24,17 +26,21 @@ from dataflow.executors.results import (
     checked_mode,
     with_progress,
 )
-from dataflow.executors.schedule import Schedule, Work, no_source, timed
+from dataflow.executors.schedule import Schedule, Ticket, Work, no_source, timed
 from dataflow.executors.session import Session
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
-from dataflow.executors.threads.call import AwaitedCall, Call, CallFuture, deliveries, dropped
+from dataflow.executors.threads.call import AwaitedCall, Call, CallFuture, Party, deliveries, dropped
+from dataflow.executors.threads.here import Here
 from dataflow.executors.threads.job import Chunk, Job
-from dataflow.executors.threads.pool import Pool, Worker, waiting
+from dataflow.executors.threads.pool import BLOCKED, Pool, Worker, waiting
 from dataflow.executors.threads.source import call_in
 from dataflow.expr import options as checks
 
 if TYPE_CHECKING:
     from dataflow.executors.threads import Threads
+
+TOGETHER = 0.001
+"""Seconds that the items of a party may take before they come to a batch: the first waits for the last of them."""
 
 PLACE = "by the thread executor"
 
@@ -66,6 +72,10 @@ class ThreadsSession(Session):
         self.schedule = Schedule(program, self._stats, debug=executor.debug)
         self.schedule.source = self._source
         self._calls: set[Call] = set()
+        self._arrived: deque[Call] = deque()  # those that have not been let in yet
+        self._ended: list[Call] = []
+        self._together = self.schedule.steps_only and isinstance(pool.clock, SystemClock)
+        self._here: Here | None = None
         self._changed = threading.Condition(pool.lock)
         self._askers: list[Callable[[], None]] = []
         pool.attach(self)
@@ -73,9 +83,17 @@ class ThreadsSession(Session):
     # -- the surface -----------------------------------------------------------------------------------------------
 
     def run(self, item: Any, deadline: float | None = None) -> Any:
+        here = self._here
+        if here is None:
+            here = self._here = Here(self, self._program, self._stats)
+        if deadline is None and here.begin():
+            return here.run(item)
+        began = self.pool.clock.now()
         future = self._submit(item, deadline)
         try:
-            return future.result()
+            result = future.result()
+            here.learn(self.pool.clock.now() - began)
+            return result
         except BaseException as error:
             future.cancel()  # where it was interrupted; it does nothing to a future that is done
             if future.dropped and isinstance(error, CancelledError):
@@ -180,7 +198,7 @@ class ThreadsSession(Session):
     def withdraw(self, call: Call) -> None:
         """Take the work of an item out of the queues."""
         with self.pool.lock:
-            self.schedule.cancel(call)
+            self._forget(call)
             calls = self.pool.changed(self)
         _do(calls)
 
@@ -191,16 +209,37 @@ class ThreadsSession(Session):
         """Whether somebody waits for an item, and not just for a job to be done; or the flow itself watches a clock."""
         return self.one_by_one or bool(self._calls)
 
+    @property
+    def in_flight(self) -> int:
+        """How many accepted items have no outcome yet."""
+        return self.schedule.in_flight + len(self._arrived)
+
+    @property
+    def lone(self) -> bool:
+        """Whether nothing of its own is under way, nor to come."""
+        return not self._calls and not self.jobs and not self._closed
+
+    def count(self, failures: int) -> None:
+        """Count an item that its caller has run."""
+        self._whole.count(1, failures, 0.0)
+        self._changed.notify_all()
+
     def interrupted(self, work: Work, error: BaseException) -> None:
         """End everything: who waits for this work gets the error unchanged, who waits for other work is cancelled."""
+        self._interrupt({part.frame.ticket for part in work.parts}, error)
+
+    def interrupted_here(self, error: BaseException) -> None:
+        """End everything: an item that its caller was running has raised this, which the caller gets."""
+        self._interrupt(set(), error)
+
+    def _interrupt(self, tickets: set[Ticket], error: BaseException) -> None:
         self._closed = True
-        tickets = {part.frame.ticket for part in work.parts}
         for job in self.jobs:
             job.interrupt(error if any(isinstance(t, Chunk) and t.job is job for t in tickets) else None)
         for call in list(self._calls):
-            if call in tickets:
+            if call.party in tickets:
                 call.error = error
-            self.schedule.cancel(call)
+            self._forget(call)
 
     def dropped(self) -> list[Callable[[], None]]:
         """Cancel everything, for the pool ends."""
@@ -208,13 +247,62 @@ class ThreadsSession(Session):
         for job in list(self.jobs):
             job.stop()
         for call in list(self._calls):
-            self.schedule.cancel(call)
+            self._forget(call)
         return self.settled()
 
-    def taken(self) -> None:
-        """Note that there may be less work, so that more is to be read."""
+    @property
+    def more(self) -> bool:
+        """Whether there is work for another thread now."""
+        return self._let_in_by <= self.pool.clock.now() or self.schedule.more
+
+    def look(self) -> tuple[bool, float]:
+        """Return whether there is work for another thread now, and the moment at which there will be more."""
+        more, moment = self.schedule.look()
+        by = self._let_in_by
+        return more or by <= self.pool.clock.now(), min(moment, by)
+
+    @property
+    def _let_in_by(self) -> float:
+        """The moment at which what has arrived is to be let in.
+
+        A thread that is at work does so when it comes for more, and lets all in that have arrived meanwhile: these go
+        through the flow together. Only if it does not come soon another is sent.
+        """
+        if not self._arrived:
+            return math.inf
+        return -math.inf if self.pool.resting else self._arrived[0].since + BLOCKED
+
+    def take(self) -> Work | None:
+        """Let in what has arrived, and return the work that is to be done next."""
+        self._let_in()
+        work = self.schedule.take()
         for job in self.jobs:
             job.source.changed()
+        return work
+
+    def _let_in(self) -> None:
+        arrived = self._arrived
+        if not arrived:
+            return
+        now = self.pool.clock.now()
+        most = self.schedule.chunk(TOGETHER) or 1
+        while arrived:
+            first = arrived.popleft()
+            calls = [first]
+            while arrived and len(calls) < most and arrived[0].context == first.context:
+                calls.append(arrived.popleft())
+            self.schedule.accept(Party(calls, self._ended), sum(now - call.since for call in calls))
+
+    def _forget(self, call: Call) -> None:
+        """Take a call out, wherever it is; it has its outcome, or none."""
+        if call.over:
+            return
+        call.over = True
+        if call.party is not None:
+            self.schedule.give_up(call.party, call.position)
+        else:
+            self._arrived.remove(call)
+        self._ended.append(call)
 
     def tick(self) -> float:
         """Note that time has passed, and return when to be told so again."""
@@ -224,15 +312,16 @@ class ThreadsSession(Session):
         """Return what is to be called, outside the lock, now that things have changed."""
         ended = self.schedule.ended
         calls: list[Callable[[], None]] = []
-        if ended:
-            calls = deliveries(ticket for ticket in ended if isinstance(ticket, Call))
-            for ticket in ended:
-                if isinstance(ticket, Call):
-                    self._calls.discard(ticket)
-                    self._whole.count(1, ticket.fault is not None, 0.0)
-                elif isinstance(ticket, Chunk):
-                    self._whole.count(len(ticket.items), len(ticket.faults), 0.0)
-            ended.clear()
+        for ticket in ended:
+            if isinstance(ticket, Chunk):
+                self._whole.count(len(ticket.items), len(ticket.faults), 0.0)
+        ended.clear()
+        if self._ended:
+            done = self._ended.copy()
+            self._ended.clear()
+            self._calls.difference_update(done)
+            self._whole.count(len(done), sum(call.fault is not None for call in done), 0.0)
+            calls = deliveries(done)
             self._changed.notify_all()
             if self._askers and not self._full():
                 calls += self._askers
@@ -257,9 +346,11 @@ class ThreadsSession(Session):
         with self.pool.lock:
             self._check_open()
             limit = self._executor.max_queue
-            waiting = self.schedule.waiting
-            if limit is not None and self.schedule.more:
-                waiting -= self.pool.free  # these are about to be begun
+            waiting = self.schedule.waiting + len(self._arrived)
+            if limit is not None and waiting >= limit:
+                self._let_in()
+                if self.schedule.more:
+                    waiting -= self.pool.free  # these are about to be begun
             if limit is not None and waiting >= limit:
                 raise QueueFull(
                     f"{waiting} items wait, and the session holds no more than {limit} (max_queue): try "
@@ -268,7 +359,11 @@ class ThreadsSession(Session):
             if self._full(call):
                 return None
             self._calls.add(call)
-            self.schedule.accept(call)
+            self._arrived.append(call)
+            if call.due is not None or not self._together:
+                self._let_in()
+            elif len(self._arrived) > 1:
+                return []  # somebody has been told already
             return self.pool.changed(self)
 
     def _full(self, call: Call | None = None) -> bool:
@@ -331,13 +426,15 @@ class ThreadsSession(Session):
             for job in list(self.jobs):
                 job.stop()
             if not finish:
+                if self._here is not None:
+                    self._here.dropped = True
                 for call in list(self._calls):
-                    self.schedule.cancel(call)
+                    self._forget(call)
             calls = pool.changed(self)
         _do(calls)
         try:
             with waiting(), pool.lock:
-                while self._calls:
+                while self._calls or (finish and self._here is not None and self._here.busy):
                     self._changed.wait()
         except BaseException:
             finish = False
@@ -350,6 +447,7 @@ class ThreadsSession(Session):
             if self._left:
                 return
             self._left = True
+            self._here = None
             self.pool.detach(self)
         self.schedule.source = no_source
         if self._owns_pool:

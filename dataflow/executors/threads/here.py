@@ -1,0 +1,113 @@
+"""A lone caller's item, run in the caller's own thread: to hand it to another and back takes longer than many a flow.
+
+It is done where nothing is lost by it: the session has nothing else to do, nothing in the flow watches a clock, nobody
+has set a deadline, and the item before it was done so soon that no failure is kept waiting behind a slow branch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dataflow.executors import tracing
+from dataflow.executors.aside import go_on, own_context
+from dataflow.executors.columns import Columns
+from dataflow.executors.faults import Faults
+from dataflow.executors.link import Program
+from dataflow.executors.rows import Column
+from dataflow.executors.stats import StepStats
+from dataflow.executors.threads.call import dropped
+from dataflow.executors.threads.pool import Worker
+
+if TYPE_CHECKING:
+    from dataflow.executors.threads.session import ThreadsSession
+
+SOON = 0.002
+"""Seconds within which a flow is done that its caller may run: a failing branch waits no longer for a slow one."""
+
+
+class Here:
+    """Runs one item at a time in the thread of who asks for it.
+
+    Parameters
+    ----------
+    session : ThreadsSession
+        Whose items.
+    program : Program
+        The linked plan.
+    stats : mapping of str to StepStats
+        Where to count, by the steps' names.
+
+    Attributes
+    ----------
+    busy : bool
+        Whether an item is being run.
+    dropped : bool
+        Whether its outcome is wanted no more.
+    """
+
+    def __init__(self, session: ThreadsSession, program: Program, stats: Mapping[str, StepStats]) -> None:
+        self.busy = False
+        self.dropped = False
+        self._session = session
+        self._columns = Columns(program, stats, reason="lone")
+        self._clock = program.clock
+        self._never = session.one_by_one or tracing.tracer() is not None
+        self._seconds = float("inf")  # what the last item took
+
+    def begin(self) -> bool:
+        """Return whether the next item is to be run here; then it has begun."""
+        go_on()
+        if self._never or self._seconds > SOON or isinstance(threading.current_thread(), Worker):
+            return False
+        if asyncio._get_running_loop() is not None:  # a stage may want to run one of its own
+            return False
+        session = self._session
+        with session.pool.lock:
+            session.check_open()
+            if self.busy or not session.lone or not session.pool.enter():
+                return False
+            self.busy = True
+        return True
+
+    def run(self, item: Any) -> Any:
+        """Run an item that has begun, and return its result."""
+        faults: Faults = {}
+        try:
+            results, faults = own_context().run(self._timed, item)
+        except BaseException as error:
+            self._end(1, error)
+            raise
+        self._end(len(faults), None)
+        if self.dropped:
+            raise dropped()
+        if not faults:
+            return results[0]
+        fault = faults.pop(0)
+        self._session.note(fault, None)
+        raise fault.release()
+
+    def learn(self, seconds: float) -> None:
+        """Take note of what an item took that was run elsewhere."""
+        self._seconds = seconds
+
+    def _timed(self, item: Any) -> tuple[Column, Faults]:
+        began = self._clock.now()
+        try:
+            return self._columns.run([item])
+        finally:
+            self._seconds = self._clock.now() - began
+
+    def _end(self, failures: int, error: BaseException | None) -> None:
+        session = self._session
+        with session.pool.lock:
+            self.busy = False
+            session.pool.leave()
+            if error is not None:
+                session.interrupted_here(error)
+            session.count(failures)
+            calls = session.pool.changed(session)
+        for call in calls:
+            call()
