@@ -86,7 +86,7 @@ class Moves:
         self.schedule.source = no_source
         while any(ticket.frame is not None for ticket in self.tickets):
             if not (self.take() | self.finish()):
-                moment = self.schedule.wake
+                _, moment = self.schedule.look()
                 assert moment < float("inf"), "items are under way, and nothing will ever happen"
                 self._advance(moment - self.clock.now())
         while self.finish():

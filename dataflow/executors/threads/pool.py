@@ -9,13 +9,12 @@ no longer: another takes its place. When its stage returns, if ever, it takes a 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import itertools
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from dataflow.errors import SessionClosed
@@ -417,18 +416,21 @@ def _on_processor(thread: threading.Thread) -> float:
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
-@contextlib.contextmanager
-def waiting() -> Iterator[None]:
+class waiting:  # used as a function is
     """Wait in the block for what other threads do: a worker that does so in a stage lends its place meanwhile."""
-    worker = threading.current_thread()
-    if not isinstance(worker, Worker) or worker.work is None or worker.work.left:
-        yield
-        return
-    worker.pool.lend()
-    try:
-        yield
-    finally:
-        worker.pool.take_back()
+
+    __slots__ = ("_lender",)
+
+    def __enter__(self) -> None:
+        worker = threading.current_thread()
+        self._lender = None
+        if isinstance(worker, Worker) and worker.work is not None and not worker.work.left:
+            self._lender = worker.pool
+            worker.pool.lend()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._lender is not None:
+            self._lender.take_back()
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

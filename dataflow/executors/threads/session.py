@@ -73,6 +73,7 @@ class ThreadsSession(Session):
         self.schedule.source = self._source
         self._calls: set[Call] = set()
         self._arrived: deque[Call] = deque()  # those that have not been let in yet
+        self._told = False  # whether somebody has been told that something has arrived
         self._ended: list[Call] = []
         self._together = self.schedule.steps_only and isinstance(pool.clock, SystemClock)
         self._here: Here | None = None
@@ -86,7 +87,7 @@ class ThreadsSession(Session):
         here = self._here
         if here is None:
             here = self._here = Here(self, self._program, self._stats)
-        if deadline is None and here.begin():
+        if deadline is None and self.lone and here.begin():
             return here.run(item)
         began = self.pool.clock.now()
         future = self._submit(item, deadline)
@@ -107,20 +108,23 @@ class ThreadsSession(Session):
 
     def _submit(self, item: Any, deadline: float | None) -> CallFuture:
         call = self._call(item, deadline)
-        with waiting():
-            while (calls := self._try(call)) is None:
-                with self.pool.lock, self._alarm(call, self._changed.notify_all):
-                    while self._full(call) and not self._closed:
-                        self._changed.wait()
-        _do(calls)
+        if not self._walk_in(call):
+            with waiting():
+                while (calls := self._try(call)) is None:
+                    with self.pool.lock, self._alarm(call, self._changed.notify_all):
+                        while self._full(call) and not self._closed:
+                            self._changed.wait()
+            _do(calls)
         future: CallFuture = call.future
         return future
 
     async def arun(self, item: Any, deadline: float | None = None) -> Any:
         call = self._call(item, deadline, AwaitedCall)
-        while (calls := self._try(call)) is None:
-            await self._room(call)
-        _do(calls)
+        if not self._walk_in(call):
+            while (calls := self._try(call)) is None:
+                await self._room(call)
+            _do(calls)
+            del calls
         future = call.future
         try:
             return await future
@@ -128,7 +132,7 @@ class ThreadsSession(Session):
             self.withdraw(call)
             raise
         finally:
-            del call, calls, future  # no cycle through the traceback of this frame
+            del call, future  # no cycle through the traceback of this frame
 
     def map(
         self,
@@ -259,7 +263,9 @@ class ThreadsSession(Session):
         """Return whether there is work for another thread now, and the moment at which there will be more."""
         more, moment = self.schedule.look()
         by = self._let_in_by
-        return more or by <= self.pool.clock.now(), min(moment, by)
+        if by <= self.pool.clock.now():
+            return True, moment
+        return more, min(moment, by)
 
     @property
     def _let_in_by(self) -> float:
@@ -281,6 +287,7 @@ class ThreadsSession(Session):
         return work
 
     def _let_in(self) -> None:
+        self._told = False
         arrived = self._arrived
         if not arrived:
             return
@@ -341,6 +348,35 @@ class ThreadsSession(Session):
         seconds = None if deadline is None else checks.duration("run", "deadline", deadline, zero=True)
         return kind(self, item, seconds)
 
+    def _walk_in(self, call: Call) -> bool:
+        """Accept a call without the lock, if that can be: callers would wait for it more than for their items.
+
+        It arrives before it is looked whether somebody has been told; and who has been told takes note of that before
+        letting in what has arrived. So none is left behind. It counts before it is looked whether there is room: so no
+        more are accepted than there is room for.
+        """
+        if not self._together or call.due is not None or self._executor.max_queue is not None:
+            return False
+        self._calls.add(call)
+        if len(self._calls) > self._executor.max_in_flight:
+            self._calls.discard(call)
+            return False
+        self._arrived.append(call)
+        if not self._told or self._closed:
+            with self.pool.lock:
+                if self._closed and not call.over:  # it came too late, or just before
+                    call.over = True
+                    self._calls.discard(call)
+                    if call.party is not None:
+                        self.schedule.give_up(call.party, call.position)
+                    else:
+                        self._arrived.remove(call)
+                    self._check_open()
+                self._told = True
+                calls = self.pool.changed(self)
+            _do(calls)
+        return True
+
     def _try(self, call: Call) -> list[Callable[[], None]] | None:
         """Accept a call; None where there is no room now."""
         with self.pool.lock:
@@ -360,10 +396,7 @@ class ThreadsSession(Session):
                 return None
             self._calls.add(call)
             self._arrived.append(call)
-            if call.due is not None or not self._together:
-                self._let_in()
-            elif len(self._arrived) > 1:
-                return []  # somebody has been told already
+            self._let_in()
             return self.pool.changed(self)
 
     def _full(self, call: Call | None = None) -> bool:
