@@ -18,7 +18,7 @@ _BUSY = 0.5  # cores in use below which threads mostly wait for something else, 
 _FULL = 0.8  # of what so many cores could do: above it more threads than that can add nothing
 _FEW_WINDOWS = 4
 _MOST_WINDOWS = 256
-_WEIGHT = 0.2
+_DRIFT = 1.01  # by how much what was least may have become more, from one work to the next
 
 
 class Contention:
@@ -43,7 +43,7 @@ class Contention:
     def __init__(self, cores: int | None) -> None:
         self.limit: int | None = 1 if cores is not None else None
         self._limits: tuple[int | None, ...] = tuple(dict.fromkeys((1, cores, None))) if cores is not None else (None,)
-        self._untried = list(self._limits[1:])
+        self._untried = list(self._limits[1:2])  # all of them later, if it turns out that they may be better
         self._best: int | None = None
         self._solo: dict[int, float] = {}  # solo seconds a row, by step
         self._rates: dict[int | None, float] = {}  # solo seconds a second, by limit
@@ -80,8 +80,9 @@ class Contention:
         key = id(work.slot.step)
         rows = work.size
         if by_itself:
-            known = self._solo.get(key)
-            self._solo[key] = wall / rows if known is None else known + _WEIGHT * (wall / rows - known)
+            known = self._solo.get(key, math.inf)
+            # the first take longer, as all do that something else has held up: the least is nearest to what it takes
+            self._solo[key] = min(wall / rows, known * _DRIFT)
         solo = self._solo.get(key)
         if self._since == math.inf:
             self._since = now - wall

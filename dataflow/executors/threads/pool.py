@@ -33,6 +33,9 @@ themselves."""
 BLOCKED = 0.005
 """Seconds after which it is looked at whether a thread that runs a stage does anything."""
 
+IDLE = 0.2
+"""The part of its time below which it does not; one that has to wait for the interpreter lock does more than that."""
+
 
 class Client(Protocol):
     """Whose work a pool does."""
@@ -98,9 +101,9 @@ class Worker(threading.Thread):
 
     @property
     def blocked(self) -> bool:
-        """Whether it has run its work for a while, and most of the time not on a processor."""
+        """Whether it has run its work for a while, and hardly been on a processor."""
         took = time.perf_counter() - self.began
-        return self.work is not None and took >= BLOCKED and _on_processor(self) - self.used < took / 2
+        return self.work is not None and took >= BLOCKED and _on_processor(self) - self.used < IDLE * took
 
     def run(self) -> None:
         self.pool._serve(self)
