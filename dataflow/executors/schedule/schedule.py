@@ -24,9 +24,8 @@ from dataflow.executors import tracing
 from dataflow.executors.batches import Batches
 from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import Clock
-from dataflow.executors.faults import Fault, Faults
+from dataflow.executors.faults import Fault
 from dataflow.executors.link import Program
-from dataflow.executors.rows import Column
 from dataflow.executors.schedule.changes import InputChanged
 from dataflow.executors.schedule.constructs import CONSTRUCTS, Construct
 from dataflow.executors.schedule.frames import Frame
@@ -34,7 +33,7 @@ from dataflow.executors.schedule.gates import Gate, Gates
 from dataflow.executors.schedule.layout import Kind, Layouts, Slot
 from dataflow.executors.schedule.pace import Pace
 from dataflow.executors.schedule.queues import BatchQueue, Reason
-from dataflow.executors.schedule.ticket import Ticket
+from dataflow.executors.schedule.ticket import Root, Ticket
 from dataflow.executors.schedule.timers import Timers
 from dataflow.executors.schedule.ways import Ways
 from dataflow.executors.schedule.work import Positions, Rows, Work
@@ -115,7 +114,7 @@ class Schedule:
             self,
             self.layouts.of(self.program.plan.block),
             [ticket.items],
-            _Root(self, ticket),
+            Root(ticket, functools.partial(self._ended, ticket)),
             ticket=ticket,
             timed=ticket.deadline is not None,
         )
@@ -440,21 +439,3 @@ class Schedule:
             if ticket.timer is not None:
                 self.timers.cancel(ticket.timer)
             self.ended.append(ticket)
-
-
-class _Root:
-    """Hands what becomes of items to their ticket."""
-
-    def __init__(self, schedule: Schedule, ticket: Ticket) -> None:
-        self._schedule = schedule
-        self._ticket = ticket
-
-    def succeeded(self, frame: Frame, positions: Positions, columns: list[Column]) -> None:
-        """Take the results."""
-        self._ticket.succeeded(positions, columns[0])
-        self._schedule._ended(self._ticket, len(positions))
-
-    def failed(self, frame: Frame, faults: Faults) -> None:
-        """Take the faults."""
-        self._ticket.failed(faults)
-        self._schedule._ended(self._ticket, len(faults))

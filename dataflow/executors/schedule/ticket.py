@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataflow.executors.faults import Fault
+from dataflow.executors.rows import Column
 
 if TYPE_CHECKING:
     from dataflow.executors.schedule.frames import Frame
@@ -67,3 +68,29 @@ class Ticket:
     def failed(self, faults: Mapping[int, Fault]) -> None:
         """Take the faults of these items."""
         raise NotImplementedError
+
+
+class Root:
+    """Hands what becomes of a ticket's items to it.
+
+    Parameters
+    ----------
+    ticket : Ticket
+        Whose items.
+    ended : callable
+        Takes the number of items that have had their outcome.
+    """
+
+    def __init__(self, ticket: Ticket, ended: Callable[[int], None]) -> None:
+        self._ticket = ticket
+        self._ended = ended
+
+    def succeeded(self, frame: Frame, positions: Sequence[int], columns: list[Column]) -> None:
+        """Take the results."""
+        self._ticket.succeeded(positions, columns[0])
+        self._ended(len(positions))
+
+    def failed(self, frame: Frame, faults: Mapping[int, Fault]) -> None:
+        """Take the faults."""
+        self._ticket.failed(faults)
+        self._ended(len(faults))

@@ -220,14 +220,16 @@ class Party(Ticket):
     def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
         for position, value in zip(positions, values, strict=True):
             call = self.calls[position]
-            call.value, call.over = value, True
-            self._ended.append(call)
+            if not call.over:
+                call.value, call.over = value, True
+                self._ended.append(call)
 
     def failed(self, faults: Mapping[int, Fault]) -> None:
         for position, fault in faults.items():
             call = self.calls[position]
-            call.fault, call.over = fault, True
-            self._ended.append(call)
+            if not call.over:
+                call.fault, call.over = fault, True
+                self._ended.append(call)
 
 
 def deliveries(ended: Iterable[Call]) -> list[Callable[[], None]]:

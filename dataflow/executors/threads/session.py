@@ -7,14 +7,12 @@ import contextlib
 import functools
 import math
 import threading
-from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
-from dataflow.errors import QueueFull, SessionClosed
+from dataflow.errors import SessionClosed
 from dataflow.executors.aside import go_on
-from dataflow.executors.clock import SystemClock
 from dataflow.executors.faults import Fault
 from dataflow.executors.link import Program
 from dataflow.executors.results import (
@@ -29,18 +27,16 @@ from dataflow.executors.results import (
 from dataflow.executors.schedule import Schedule, Ticket, Work, no_source, timed
 from dataflow.executors.session import Session
 from dataflow.executors.stats import SessionReport, StepStats, step_stats
-from dataflow.executors.threads.call import AwaitedCall, Call, CallFuture, Party, deliveries, dropped
+from dataflow.executors.threads.arrivals import Arrivals
+from dataflow.executors.threads.call import AwaitedCall, Call, CallFuture, deliveries, dropped
 from dataflow.executors.threads.here import Here
 from dataflow.executors.threads.job import Chunk, Job
-from dataflow.executors.threads.pool import BLOCKED, Pool, Worker, waiting
+from dataflow.executors.threads.pool import Pool, waiting
 from dataflow.executors.threads.source import call_in
 from dataflow.expr import options as checks
 
 if TYPE_CHECKING:
     from dataflow.executors.threads import Threads
-
-TOGETHER = 0.001
-"""Seconds that the items of a party may take before they come to a batch: the first waits for the last of them."""
 
 PLACE = "by the thread executor"
 
@@ -71,11 +67,7 @@ class ThreadsSession(Session):
         self._whole = StepStats()
         self.schedule = Schedule(program, self._stats, debug=executor.debug)
         self.schedule.source = self._source
-        self._calls: set[Call] = set()
-        self._arrived: deque[Call] = deque()  # those that have not been let in yet
-        self._told = False  # whether somebody has been told that something has arrived
-        self._ended: list[Call] = []
-        self._together = self.schedule.steps_only and isinstance(pool.clock, SystemClock)
+        self._arrivals = Arrivals(self, executor.max_in_flight, executor.max_queue)
         self._here: Here | None = None
         self._changed = threading.Condition(pool.lock)
         self._askers: list[Callable[[], None]] = []
@@ -108,11 +100,11 @@ class ThreadsSession(Session):
 
     def _submit(self, item: Any, deadline: float | None) -> CallFuture:
         call = self._call(item, deadline)
-        if not self._walk_in(call):
+        if not self._arrivals.walk_in(call):
             with waiting():
-                while (calls := self._try(call)) is None:
+                while (calls := self._arrivals.accept(call)) is None:
                     with self.pool.lock, self._alarm(call, self._changed.notify_all):
-                        while self._full(call) and not self._closed:
+                        while self._arrivals.full(call) and not self._closed:
                             self._changed.wait()
             _do(calls)
         future: CallFuture = call.future
@@ -120,8 +112,8 @@ class ThreadsSession(Session):
 
     async def arun(self, item: Any, deadline: float | None = None) -> Any:
         call = self._call(item, deadline, AwaitedCall)
-        if not self._walk_in(call):
-            while (calls := self._try(call)) is None:
+        if not self._arrivals.walk_in(call):
+            while (calls := self._arrivals.accept(call)) is None:
                 await self._room(call)
             _do(calls)
             del calls
@@ -202,7 +194,7 @@ class ThreadsSession(Session):
     def withdraw(self, call: Call) -> None:
         """Take the work of an item out of the queues."""
         with self.pool.lock:
-            self._forget(call)
+            self._arrivals.forget(call)
             calls = self.pool.changed(self)
         _do(calls)
 
@@ -211,17 +203,17 @@ class ThreadsSession(Session):
     @property
     def hurried(self) -> bool:
         """Whether somebody waits for an item, and not just for a job to be done; or the flow itself watches a clock."""
-        return self.one_by_one or bool(self._calls)
+        return self.one_by_one or bool(self._arrivals.calls)
 
     @property
     def in_flight(self) -> int:
         """How many accepted items have no outcome yet."""
-        return self.schedule.in_flight + len(self._arrived)
+        return self.schedule.in_flight + self._arrivals.waiting
 
     @property
     def lone(self) -> bool:
         """Whether nothing of its own is under way, nor to come."""
-        return not self._calls and not self.jobs and not self._closed
+        return not self._arrivals.calls and not self.jobs and not self._closed
 
     def count(self, failures: int) -> None:
         """Count an item that its caller has run."""
@@ -240,76 +232,36 @@ class ThreadsSession(Session):
         self._closed = True
         for job in self.jobs:
             job.interrupt(error if any(isinstance(t, Chunk) and t.job is job for t in tickets) else None)
-        for call in list(self._calls):
-            if call.party in tickets:
-                call.error = error
-            self._forget(call)
+        self._arrivals.forget_all(tickets, error)
 
     def dropped(self) -> list[Callable[[], None]]:
         """Cancel everything, for the pool ends."""
         self._closed = True
         for job in list(self.jobs):
             job.stop()
-        for call in list(self._calls):
-            self._forget(call)
+        self._arrivals.forget_all()
         return self.settled()
 
     @property
     def more(self) -> bool:
         """Whether there is work for another thread now."""
-        return self._let_in_by <= self.pool.clock.now() or self.schedule.more
+        return self._arrivals.due <= self.pool.clock.now() or self.schedule.more
 
     def look(self) -> tuple[bool, float]:
         """Return whether there is work for another thread now, and the moment at which there will be more."""
         more, moment = self.schedule.look()
-        by = self._let_in_by
+        by = self._arrivals.due
         if by <= self.pool.clock.now():
             return True, moment
         return more, min(moment, by)
 
-    @property
-    def _let_in_by(self) -> float:
-        """The moment at which what has arrived is to be let in.
-
-        A thread that is at work does so when it comes for more, and lets all in that have arrived meanwhile: these go
-        through the flow together. Only if it does not come soon another is sent.
-        """
-        if not self._arrived:
-            return math.inf
-        return -math.inf if self.pool.resting else self._arrived[0].since + BLOCKED
-
     def take(self) -> Work | None:
         """Let in what has arrived, and return the work that is to be done next."""
-        self._let_in()
+        self._arrivals.let_in()
         work = self.schedule.take()
         for job in self.jobs:
             job.source.changed()
         return work
-
-    def _let_in(self) -> None:
-        self._told = False
-        arrived = self._arrived
-        if not arrived:
-            return
-        now = self.pool.clock.now()
-        most = self.schedule.chunk(TOGETHER) or 1
-        while arrived:
-            first = arrived.popleft()
-            calls = [first]
-            while arrived and len(calls) < most and arrived[0].context == first.context:
-                calls.append(arrived.popleft())
-            self.schedule.accept(Party(calls, self._ended), sum(now - call.since for call in calls))
-
-    def _forget(self, call: Call) -> None:
-        """Take a call out, wherever it is; it has its outcome, or none."""
-        if call.over:
-            return
-        call.over = True
-        if call.party is not None:
-            self.schedule.give_up(call.party, call.position)
-        else:
-            self._arrived.remove(call)
-        self._ended.append(call)
 
     def tick(self) -> float:
         """Note that time has passed, and return when to be told so again."""
@@ -323,14 +275,11 @@ class ThreadsSession(Session):
             if isinstance(ticket, Chunk):
                 self._whole.count(len(ticket.items), len(ticket.faults), 0.0)
         ended.clear()
-        if self._ended:
-            done = self._ended.copy()
-            self._ended.clear()
-            self._calls.difference_update(done)
+        if done := self._arrivals.ended():
             self._whole.count(len(done), sum(call.fault is not None for call in done), 0.0)
             calls = deliveries(done)
             self._changed.notify_all()
-            if self._askers and not self._full():
+            if self._askers and not self._arrivals.full():
                 calls += self._askers
                 self._askers = []
         for job in self.jobs:
@@ -348,72 +297,13 @@ class ThreadsSession(Session):
         seconds = None if deadline is None else checks.duration("run", "deadline", deadline, zero=True)
         return kind(self, item, seconds)
 
-    def _walk_in(self, call: Call) -> bool:
-        """Accept a call without the lock, if that can be: callers would wait for it more than for their items.
-
-        It arrives before it is looked whether somebody has been told; and who has been told takes note of that before
-        letting in what has arrived. So none is left behind. It counts before it is looked whether there is room: so no
-        more are accepted than there is room for.
-        """
-        if not self._together or call.due is not None or self._executor.max_queue is not None:
-            return False
-        self._calls.add(call)
-        if len(self._calls) > self._executor.max_in_flight:
-            self._calls.discard(call)
-            return False
-        self._arrived.append(call)
-        if not self._told or self._closed:
-            with self.pool.lock:
-                if self._closed and not call.over:  # it came too late, or just before
-                    call.over = True
-                    self._calls.discard(call)
-                    if call.party is not None:
-                        self.schedule.give_up(call.party, call.position)
-                    else:
-                        self._arrived.remove(call)
-                    self._check_open()
-                self._told = True
-                calls = self.pool.changed(self)
-            _do(calls)
-        return True
-
-    def _try(self, call: Call) -> list[Callable[[], None]] | None:
-        """Accept a call; None where there is no room now."""
-        with self.pool.lock:
-            self._check_open()
-            limit = self._executor.max_queue
-            waiting = self.schedule.waiting + len(self._arrived)
-            if limit is not None and waiting >= limit:
-                self._let_in()
-                if self.schedule.more:
-                    waiting -= self.pool.free  # these are about to be begun
-            if limit is not None and waiting >= limit:
-                raise QueueFull(
-                    f"{waiting} items wait, and the session holds no more than {limit} (max_queue): try "
-                    "again later, or raise max_queue"
-                )
-            if self._full(call):
-                return None
-            self._calls.add(call)
-            self._arrived.append(call)
-            self._let_in()
-            return self.pool.changed(self)
-
-    def _full(self, call: Call | None = None) -> bool:
-        """Return whether there is no room now; a call that is late needs none, for it fails at once."""
-        if call is not None and call.due is not None and call.due <= self.pool.clock.now():
-            return False
-        if isinstance(threading.current_thread(), Worker):  # to wait here could be to wait for oneself
-            return False
-        return self._executor.max_queue is None and len(self._calls) >= self._executor.max_in_flight
-
     async def _room(self, call: Call) -> None:
         """Wait until there may be room."""
         event = asyncio.Event()
         wake = functools.partial(call_in, asyncio.get_running_loop(), event.set)
         with self._alarm(call, wake):
             with self.pool.lock:
-                if not self._full(call):
+                if not self._arrivals.full(call):
                     return
                 self._askers.append(wake)
             await event.wait()
@@ -461,13 +351,12 @@ class ThreadsSession(Session):
             if not finish:
                 if self._here is not None:
                     self._here.dropped = True
-                for call in list(self._calls):
-                    self._forget(call)
+                self._arrivals.forget_all()
             calls = pool.changed(self)
         _do(calls)
         try:
             with waiting(), pool.lock:
-                while self._calls or (finish and self._here is not None and self._here.busy):
+                while self._arrivals.calls or (finish and self._here is not None and self._here.busy):
                     self._changed.wait()
         except BaseException:
             finish = False
