@@ -901,3 +901,8 @@ def test_the_context_of_who_asks_reaches_the_stages() -> None:
             return session.run(1), list(session.map([1], progress=False))
 
         assert [soon(ask, said) for said in "ab"] == [("a", ["a"]), ("b", ["b"])]
+
+
+def test_a_flow_of_no_steps_serves_many_callers() -> None:
+    with df.identity.open(df.Threads(workers=2, max_in_flight=2)) as session:
+        assert [future.result(LIMIT) for future in [session.submit(x) for x in range(100)]] == list(range(100))

@@ -74,11 +74,15 @@ class Arrivals:
         letting in what has arrived. So none is left behind. It counts before it is looked whether there is room: so no
         more are accepted than there is room for.
         """
-        if not self._freely or call.due is not None:
+        if not self._freely or call.due is not None or len(self.calls) >= self._max_in_flight:
             return False
         self.calls.add(call)
-        if len(self.calls) > self._max_in_flight:
-            self.calls.discard(call)
+        if len(self.calls) > self._max_in_flight:  # others have come at the same time
+            with self._pool.lock:
+                self.calls.discard(call)
+                calls = self._session.room()  # somebody may have taken it for full meanwhile
+            for each in calls:
+                each()
             return False
         self._arrived.append(call)
         if not self._told or self._session.closed:

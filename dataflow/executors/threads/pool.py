@@ -296,6 +296,9 @@ class Pool:
             while not self._stopping:
                 taken = self._take()
                 if taken is None:
+                    if calls := [call for client in self._clients for call in client.settled()]:
+                        self._outside(calls)  # some have come to their end though there was nothing to run
+                        continue
                     self._idle += 1
                     self._changed.wait()
                     self._idle -= 1
@@ -333,13 +336,17 @@ class Pool:
                 interrupt = None
                 del taken, client, work
                 if calls:
-                    self.lock.release()
-                    _call_all(calls)
-                    del calls
-                    self.lock.acquire()
+                    self._outside(calls)
         finally:
             self._threads.discard(worker)
             self.lock.release()
+
+    def _outside(self, calls: list[Callable[[], None]]) -> None:
+        """Call these outside of the lock, which this thread holds."""
+        self.lock.release()
+        _call_all(calls)
+        calls.clear()
+        self.lock.acquire()
 
     def _bring_back(self, client: Client, work: Work, interrupt: BaseException | None) -> list[Callable[[], None]]:
         """Take work back that has been run, or that was interrupted."""

@@ -277,14 +277,18 @@ class ThreadsSession(Session):
         ended.clear()
         if done := self._arrivals.ended():
             self._whole.count(len(done), sum(call.fault is not None for call in done), 0.0)
-            calls = deliveries(done)
-            self._changed.notify_all()
-            if self._askers and not self._arrivals.full():
-                calls += self._askers
-                self._askers = []
+            calls = deliveries(done) + self.room()
         for job in self.jobs:
             job.changed()
         return calls
+
+    def room(self) -> list[Callable[[], None]]:
+        """Tell those who wait that there may be room."""
+        self._changed.notify_all()
+        if not self._askers or self._arrivals.full():
+            return []
+        askers, self._askers = self._askers, []
+        return askers
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
