@@ -231,7 +231,7 @@ class Job:
                 burst.append(results[position])
                 continue
             index = chunk.start + position
-            stage = self._session.note(fault, index)
+            stage = self._session.note(fault, index, chunk.items[position])
             if self._on_error == "raise":
                 chunk.faults.clear()
                 yield burst
