@@ -149,6 +149,17 @@ def test_the_schedule_goes_the_same_way_again(flow: Any, xs: list[int], number: 
     assert [ticket.found for ticket in one.tickets] == [ticket.found for ticket in other.tickets]
 
 
+def test_what_is_late_when_it_is_taken_is_run_no_more() -> None:
+    clock = VirtualClock()
+    program = df.Threads(clock=clock).program(df.stage(abs))
+    schedule = Schedule(program, step_stats(program.plan))
+    ticket = Noted([1], patient=False, context=contextvars.copy_context(), deadline=5.0, since=0.0)
+    schedule.accept(ticket)
+    clock.advance(5)
+    assert schedule.take() is None
+    assert ticket.found == {0: Outcome(None, DeadlineExceeded)}
+
+
 # ------------------------------------------------------------------ threads
 
 

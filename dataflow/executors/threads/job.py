@@ -173,6 +173,7 @@ class Job:
         self.source.join()
 
     def _open(self) -> None:
+        self._session.check_process()  # first: in a process that was forked, the lock may be held for ever
         with self._lock:
             self._session.check_open()
             self._session.jobs.add(self)

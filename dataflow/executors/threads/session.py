@@ -194,6 +194,8 @@ class ThreadsSession(Session):
 
     def withdraw(self, call: Call) -> None:
         """Take the work of an item out of the queues."""
+        if self.pool.foreign:
+            return
         with self.pool.lock:
             self._arrivals.forget(call)
             calls = self.pool.changed(self)
