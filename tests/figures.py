@@ -1,6 +1,6 @@
 """``python -m tests.figures``: how many random flows go wrong, optimized, on threads, and by the laws; and how long.
 
-Every flow is compared with the oracle, item by item. ``--suite`` runs the tests that seeded bugs are held to as well, in
+Every flow is compared with the oracle, item by item. ``--suite`` runs the tests that seeded bugs are held to, too, in
 the balanced profile, and says how long that takes.
 """
 
