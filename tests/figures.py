@@ -24,7 +24,7 @@ from dataflow.testing.equivalence import recorded
 from .mutants.catalogue import SUITE
 
 ROOT = Path(__file__).parent.parent
-JOBS = st.lists(st.integers(-20, 60), max_size=12)
+JOBS = st.lists(st.integers(-20, 60), min_size=1, max_size=12)
 
 
 def main() -> int:
