@@ -29,7 +29,18 @@ from dataflow.executors.faults import Fault as ItemFault
 from dataflow.executors.schedule import Schedule, Ticket, no_source
 from dataflow.executors.stats import step_stats
 from dataflow.executors.threads.pool import Pool
-from dataflow.testing import Fault, Gate, Outcome, VirtualClock, assert_no_leaks, faults, flows, outcome_of, outcomes
+from dataflow.testing import (
+    Fault,
+    Gate,
+    Outcome,
+    VirtualClock,
+    assert_no_leaks,
+    faults,
+    flows,
+    outcome_of,
+    outcomes,
+    pool,
+)
 from dataflow.testing.simulated.world import World
 
 LIMIT = 30.0  # real seconds after which a run counts as hanging
@@ -49,6 +60,7 @@ class Noted(Ticket):
         super().__init__(xs, **options)
         self.found: dict[int, Outcome] = {}
         self.cancelled = False
+        self.given_up: set[int] = set()
 
     def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
         for position, value in zip(positions, values, strict=True):
@@ -60,6 +72,7 @@ class Noted(Ticket):
 
     def _note(self, position: int, outcome: Outcome) -> None:
         assert not self.cancelled, "an outcome for what has been cancelled"
+        assert position not in self.given_up, "an outcome for what has been given up"
         assert position not in self.found, "a second outcome for one item"
         self.found[position] = outcome
 
@@ -79,7 +92,7 @@ class Moves:
 
     def run(self) -> None:
         while self.to_come:
-            self.world.go_on([self.accept, self.wait, self.cancel])
+            self.world.go_on([self.accept, self.wait, self.cancel, self.give_up])
         self.schedule.source = no_source
         while any(ticket.frame is not None for ticket in self.tickets) or self.world.running:
             self.world.go_on()
@@ -110,11 +123,28 @@ class Moves:
         self.world.forget_left()
         self.world.note(f"cancel {ticket.number}")
 
+    def give_up(self) -> None:
+        left = [
+            (ticket, position)
+            for ticket in self.tickets
+            if ticket.frame is not None
+            for position in range(len(ticket.items))
+            if position not in ticket.found and position not in ticket.given_up
+        ]
+        if not left or self.random.random() < 0.7:
+            return
+        ticket, position = self.random.choice(left)
+        ticket.given_up.add(position)
+        self.schedule.give_up(ticket, position)
+        self.world.forget_left()
+        self.world.note(f"give up {position} of {ticket.number}")
+
 
 def judge(flow: Any, moves: Moves) -> None:
     timely = moves.clock.now() < 500  # no timeout of a random flow can have passed
     for ticket in moves.tickets:
-        assert ticket.cancelled or len(ticket.found) == len(ticket.items), "an item has been lost"
+        known = len(ticket.found) + len(ticket.given_up)
+        assert ticket.cancelled or known == len(ticket.items), "an item has been lost"
         for position, outcome in ticket.found.items():
             allowed = outcomes(flow, ticket.items[position], timely=timely)
             if outcome.error is DeadlineExceeded and ticket.deadline is not None:
@@ -147,6 +177,21 @@ def test_the_schedule_goes_the_same_way_again(flow: Any, xs: list[int], number: 
     other.run()
     assert one.world.trace == other.world.trace
     assert [ticket.found for ticket in one.tickets] == [ticket.found for ticket in other.tickets]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [lambda flow: flow.retry(1), lambda flow: flow.retry(1, backoff=0.01), lambda flow: flow.fallback(flow)],
+    ids=["retry", "backoff", "fallback"],
+)
+def test_rows_that_have_failed_elsewhere_meanwhile_hold_nobody_up(again: Callable[[Any], Any]) -> None:
+    """One branch fails an item between another branch's attempts at it: the items beside it go on."""
+    once: Any = df.stage(pool.not_third)
+    flow = df.fanout(once, again(once)) >> df.combine(pool.weighed)
+    for number in range(30):
+        moves = Moves(flow, [0, 1, 3, 4], number)
+        moves.run()
+        judge(flow, moves)
 
 
 def test_what_is_late_when_it_is_taken_is_run_no_more() -> None:
