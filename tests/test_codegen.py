@@ -158,9 +158,13 @@ def test_constructs_are_called_and_each_is_a_loop() -> None:
 
 
 def test_code_that_is_guarded_hands_its_errors_to_blame() -> None:
-    assert code_of(a, guarded=True).source.splitlines()[-3:] == [
+    """With the item, which keeps its name to the end."""
+    assert code_of(a >> b >> c, guarded=True).source.splitlines()[2:] == [
+        "        v1 = stage_0(x)",
+        "        v1 = stage_1(v1)",
+        "        return stage_2(v1)",
         "    except Exception as error:",
-        "        _blame(error)",
+        "        _blame(error, x)",
         "        raise",
     ]
 

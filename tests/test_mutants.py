@@ -3,6 +3,7 @@
 import ast
 
 import pytest
+from mutants import verdicts
 from mutants.catalogue import MUTANTS, SUITE
 from mutants.run import ROOT, applies, judge, mutated
 
@@ -21,6 +22,16 @@ def test_there_are_enough() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
     assert sum(mutant.shrinks for mutant in MUTANTS) >= 10
     assert all((ROOT / "tests" / name).exists() for name in SUITE)
+
+
+def test_nine_in_ten_are_found_and_the_page_says_which_are_not_and_why() -> None:
+    known = verdicts.read()
+    judged = [known[key] for key in map(verdicts.digest, MUTANTS) if key in known]
+    survivors = [verdict.name for verdict in judged if verdict.killed_by is None]
+    assert len(judged) * 10 >= len(MUTANTS) * 8, "python -m tests.mutants judges those that have been changed"
+    assert len(survivors) * 10 <= len(judged), survivors
+    _, _, reasons = (ROOT / "docs/explanation/seeded-bugs.md").read_text(encoding="utf-8").partition("and why")
+    assert all(name in reasons for name in survivors), survivors
 
 
 def test_one_that_does_not_apply_is_told() -> None:

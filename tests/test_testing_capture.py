@@ -1,7 +1,10 @@
 """`capture`: the file that it writes fails in the same way when it is run, and passes when the failure is mended."""
 
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dataflow as df
-from dataflow.testing import capture, flows, inputs_for, outcome_of, pool
+from dataflow.executors.faults import UNKNOWN, add_trail, trail_of
+from dataflow.testing import Gate, capture, flows, inputs_for, outcome_of, pool
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +53,7 @@ def helper(x):
 
 flow = df.stage(sum) >> halved >> Rooted(-1) >> df.fanout(round, helper) >> df.combine(max)
 failure = list(flow.map([[9, 9], [1, 0]], on_error="record", progress=False))[1]
-capture(failure, flow, path="test_captured.py")
+capture(failure, path="test_captured.py")
 """
 
 
@@ -132,12 +136,100 @@ def test_an_error_that_was_raised() -> None:
     flow = df.stage(refuse)
     with pytest.raises(LookupError) as caught:
         flow(3)
-    text = capture(caught.value, flow, 3)
+    text = capture(caught.value)
     assert "LookupError('three')" in text
     assert "ITEM = 3" in text
     assert "alone" not in text, "the flow is that one stage"
-    with pytest.raises(TypeError, match="needs the item"):
-        capture(caught.value, flow)
+    assert capture(caught.value, flow, 3) == text
+    assert "ITEM = 4" in capture(caught.value, flow, 4), "what is given counts"
+
+
+# ------------------------------------------------------------------ what an error leads to
+
+
+def raised(call: Callable[[], Any]) -> Exception:
+    try:
+        call()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_an_error_leads_to_its_flow_and_item_however_it_was_run(run: Callable[..., Any]) -> None:
+    flows: list[Any] = [df.stage(refuse), df.stage(refuse).retry(1), df.stage(pool.successor) >> refuse >> pool.double]
+    for flow, item in zip(flows, (3, 3, 2), strict=True):
+        trail = trail_of(raised(lambda flow=flow, item=item: run(flow, item)))
+        assert trail is not None
+        assert (trail.flow, trail.item) == (flow, item)
+
+
+def test_a_failed_item_of_a_job_leads_to_its_flow(job: Callable[..., Any]) -> None:
+    flow: Any = df.stage(pool.double) >> df.stage(pool.not_thirds, batch=2)
+    (failure,) = (found for found in job(flow, [1, 3, 5], "record") if isinstance(found, df.Failure))
+    assert capture(failure) == capture(failure, flow)
+    assert capture(raised(lambda: job(flow, [1, 3, 5]))).count("ITEM = 3\n") == 1
+
+
+def test_what_came_too_late_leads_to_its_flow(executor: Any) -> None:
+    with Gate() as gate:
+        flow: Any = df.stage(gate)
+        with flow.open(executor()) as session:
+            late = raised(lambda: session.run(4, deadline=0.001))
+            gate.open()
+    trail = trail_of(late)
+    assert isinstance(late, df.DeadlineExceeded)
+    assert trail is not None
+    assert (trail.flow, trail.item) == (flow, 4)
+
+
+def test_a_flow_that_runs_others_is_what_was_run() -> None:
+    inner = df.stage(refuse)
+
+    def through(x: int) -> int:
+        return inner(x + 1)
+
+    outer = df.stage(through)
+    trail = trail_of(raised(lambda: outer(2)))
+    assert trail is not None
+    assert (trail.flow, trail.item) == (outer, 2)
+
+
+def test_what_an_error_leads_to_does_not_travel() -> None:
+    """A lambda, say, would keep the error from being sent to another process."""
+    flow: Any = df.stage(lambda x: refuse(x[0]))
+    error = raised(lambda: flow([3, object()]))
+    for other in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert (type(other), other.args, other.__notes__) == (LookupError, ("three",), error.__notes__)
+        with pytest.raises(TypeError, match="does not lead to the flow that was run"):
+            capture(other)
+    with pytest.raises(TypeError, match="does not lead to the item that failed"):
+        capture(OSError(), flow)
+
+
+class Closed(Exception):
+    """An error that takes no attributes."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "__traceback__":  # contextlib sets it
+            raise TypeError(name)
+
+
+def test_an_error_that_takes_no_attributes_arrives_all_the_same(run: Callable[..., Any]) -> None:
+    def fail(x: int) -> int:
+        raise Closed
+
+    assert type(raised(lambda: run(df.stage(fail), 1))) is Closed
+
+
+def test_an_error_that_is_its_own_item_makes_no_cycle() -> None:
+    error = ValueError()
+    add_trail(error, df.identity, error)
+    trail = trail_of(error)
+    assert trail is not None
+    assert trail.item is UNKNOWN
+
+
+# ------------------------------------------------------------------ what it writes
 
 
 def test_a_failure_that_does_not_come_again() -> None:
@@ -170,7 +262,7 @@ def test_the_file_of_a_random_failure_fails(flow: Any, data: Any) -> None:
     failures = [found for found in flow.map([item], on_error="record", progress=False) if isinstance(found, df.Failure)]
     for failure in failures:
         space: dict[str, Any] = {}
-        exec(capture(failure, flow), space)
+        exec(capture(failure), space)
         assert outcome_of(space["test_the_item"]).error is not None
         if "test_the_stage_alone" in space:
             assert outcome_of(space["test_the_stage_alone"]).error is not None

@@ -1,5 +1,6 @@
 """The simulated executor: virtual time, the same again from the same seed, and every interleaving a legal one."""
 
+import random
 import time
 from collections import Counter
 from typing import Any
@@ -9,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dataflow as df
+from dataflow.executors.schedule import Schedule
+from dataflow.executors.stats import step_stats
 from dataflow.testing import Fault, Simulated, VirtualClock, faults, flows, outcome_of, outcomes, pool, reference
 from dataflow.testing.equivalence import recorded
 from dataflow.testing.simulated import SimulatedSession, Stuck
+from dataflow.testing.simulated.world import World
 
 ITEMS = st.lists(st.integers(-20, 60), max_size=8)
 SEEDS = st.integers(0, 2**32)
@@ -191,25 +195,36 @@ def test_a_failing_branch_beside_a_slow_one_surfaces_now(clock: VirtualClock) ->
 
 
 def test_what_waits_for_ever_is_told() -> None:
-    from dataflow.testing.simulated.world import Event, World
-
+    clock = VirtualClock()
+    program = Simulated(clock=clock).program(df.stage(abs))
+    world = World(Schedule(program, step_stats(program.plan)), clock, random.Random(0), workers=1)
     with pytest.raises(Stuck, match="waits for ever"):
-        World(0).run(Event())
+        world.go_on()
+    world.go_on(moment=3.0)
+    assert clock.now() == 3, "what else there is to wait for"
 
 
 # ------------------------------------------------------------------ batches
 
 
-def test_a_first_item_waits_for_its_batch_as_long_as_it_may() -> None:
-    flow = df.stage(pool.doubles, batch=3, max_wait=0.5)
-    with opened(flow) as session:
-        futures = [session.submit(x) for x in range(4)]
-        assert [future.result() for future in futures] == [0, 2, 4, 6]
-        assert [line for line in session.trace if "batch" in line] == [
-            "0 s: a batch of 3 for doubles: full",
-            "0.5 s: a batch of 1 for doubles: waited long enough",
+@pytest.mark.parametrize(("max_wait", "sent"), [(0.0001, "2.0001 s"), (0.5, "2.0002 s")])
+def test_items_wait_for_their_batch_where_it_pays(clock: VirtualClock, max_wait: float, sent: str) -> None:
+    """No longer than they may, and no longer than more can be expected: it is the schedule of threads that decides."""
+
+    def doubles(xs: list[int]) -> list[int]:
+        clock.sleep(1)
+        return [2 * x for x in xs]
+
+    with opened(df.stage(doubles, batch=3, max_wait=max_wait, name="doubles"), clock=clock) as session:
+        for xs in ([0, 1, 2, 3], [4, 5]):
+            futures = [session.submit(x) for x in xs]
+            assert [future.result() for future in futures] == [2 * x for x in xs]
+        assert [line for line in session.trace if "begins" in line] == [
+            "0 s: doubles begins, 3 items: full",
+            "1 s: doubles begins, 1 item: waited",
+            f"{sent}: doubles begins, 2 items: waited",
         ]
-        assert session.stats()["steps"]["doubles"]["batches"] == {1: 1, 3: 1}
+        assert session.stats()["steps"]["doubles"]["batches"] == {1: 1, 2: 1, 3: 1}
 
 
 def test_who_is_given_up_leaves_its_batch(clock: VirtualClock) -> None:

@@ -497,6 +497,15 @@ def test_flows_in_stages_share_the_threads_of_the_stages_that_run_them() -> None
     assert most <= 2
 
 
+def test_a_place_that_is_lent_while_a_flow_is_run_in_a_stage_is_taken_back() -> None:
+    executor = df.Threads(workers=1)
+    inner = df.stage(abs)
+    flow = df.stage(lambda x: list(inner.map([x], executor)))
+    with flow.open(executor) as session:
+        assert [soon(session.run, -x) for x in range(5)] == [[x] for x in range(5)]
+        assert session.pool.free == 1
+
+
 def test_a_stage_whose_session_is_cancelled_while_it_runs_a_flow_of_its_own_ends() -> None:
     executor = df.Threads(workers=2)
     ended = threading.Event()
@@ -646,6 +655,15 @@ def test_a_full_queue_refuses_at_once_and_exactly(batch: int | None, idle: int) 
                     session.submit(4)
             gate.open()
             assert [future.result(LIMIT) for future in futures] == [0, 1, 2, 3]
+
+
+def test_what_a_worker_is_about_to_begin_is_not_counted_as_waiting() -> None:
+    with opened(df.stage(abs), workers=2, max_queue=1) as session:
+        with session.pool.lock:  # no worker begins anything meanwhile
+            futures = [session.submit(-x) for x in range(3)]
+            with pytest.raises(QueueFull):
+                session.submit(3)
+        assert [future.result(LIMIT) for future in futures] == [0, 1, 2]
 
 
 # ------------------------------------------------------------------ policies
@@ -865,31 +883,39 @@ def test_the_interpreter_ends_with_a_session_open(busy: bool) -> None:
 def test_a_forked_process_says_why_its_parents_session_does_not_work_and_opens_its_own() -> None:
     code, said = script(
         """
-        import os, threading, dataflow as df
+        import os, signal, threading, dataflow as df
         from dataflow.testing import Gate
-        gate = Gate()
+        gate, held, forked = Gate(), threading.Event(), threading.Event()
+        def hold():  # in the child there is no such thread, and its lock stays locked
+            with session.pool.lock:
+                held.set()
+                forked.wait()
         session = df.stage(gate).open("threads")
         future = session.submit(1)
         gate.await_arrivals()
         job = session.map(iter(int, 1))
-        os.register_at_fork(before=session.pool.lock.acquire, after_in_parent=session.pool.lock.release)
+        threading.Thread(target=hold).start()
+        held.wait()
         child = os.fork()
         if not child:
+            signal.alarm(15)  # it must end by itself before that
             for ask in (lambda: session.run(1), lambda: next(job), future.result, lambda: session.submit(1)):
                 try:
                     print(ask())
                 except df.errors.SessionClosed as error:
                     print("another process" in str(error))
+            print(future.cancel(), flush=True)
             session.close()
             print(list(df.stage(abs).map([-1], "threads")), flush=True)
         else:
-            os.waitpid(child, 0)
+            forked.set()
+            print(os.waitpid(child, 0)[1])
             gate.open()
             print(future.result())
             session.close()
         """
     )
-    assert (code, said) == (0, "True\n" * 4 + "[1]\n1\n")
+    assert (code, said) == (0, "True\n" * 5 + "[1]\n0\n1\n")
 
 
 def test_the_context_of_who_asks_reaches_the_stages() -> None:

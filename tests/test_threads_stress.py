@@ -25,12 +25,23 @@ from hypothesis import strategies as st
 
 import dataflow as df
 from dataflow.errors import DeadlineExceeded, SessionClosed
-from dataflow.executors.aside import Abandoned
 from dataflow.executors.faults import Fault as ItemFault
-from dataflow.executors.schedule import Schedule, Ticket, Work, no_source
+from dataflow.executors.schedule import Schedule, Ticket, no_source
 from dataflow.executors.stats import step_stats
 from dataflow.executors.threads.pool import Pool
-from dataflow.testing import Fault, Gate, Outcome, VirtualClock, assert_no_leaks, faults, flows, outcome_of, outcomes
+from dataflow.testing import (
+    Fault,
+    Gate,
+    Outcome,
+    VirtualClock,
+    assert_no_leaks,
+    faults,
+    flows,
+    outcome_of,
+    outcomes,
+    pool,
+)
+from dataflow.testing.simulated.world import World
 
 LIMIT = 30.0  # real seconds after which a run counts as hanging
 RUNS = int(os.environ.get("DATAFLOW_FAULT_RUNS", "60"))
@@ -49,6 +60,7 @@ class Noted(Ticket):
         super().__init__(xs, **options)
         self.found: dict[int, Outcome] = {}
         self.cancelled = False
+        self.given_up: set[int] = set()
 
     def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
         for position, value in zip(positions, values, strict=True):
@@ -60,6 +72,7 @@ class Noted(Ticket):
 
     def _note(self, position: int, outcome: Outcome) -> None:
         assert not self.cancelled, "an outcome for what has been cancelled"
+        assert position not in self.given_up, "an outcome for what has been given up"
         assert position not in self.found, "a second outcome for one item"
         self.found[position] = outcome
 
@@ -73,26 +86,18 @@ class Moves:
         self.clock = VirtualClock()
         program = df.Threads(clock=self.clock).program(flow)
         self.schedule = Schedule(program, step_stats(program.plan))
+        self.world = World(self.schedule, self.clock, self.random, workers=self.random.choice([1, 3, 1000]))
         self.to_come = list(xs)
         self.tickets: list[Noted] = []
-        self.taken: list[Work] = []
-        self.trace: list[str] = []
-        self.late = False
 
     def run(self) -> None:
-        moves = [self.accept, self.take, self.take, self.finish, self.finish, self.wait, self.cancel]
         while self.to_come:
-            self.random.choice(moves)()
+            self.world.go_on([self.accept, self.wait, self.cancel, self.give_up])
         self.schedule.source = no_source
-        while any(ticket.frame is not None for ticket in self.tickets):
-            if not (self.take() | self.finish()):
-                _, moment = self.schedule.look()
-                assert moment < float("inf"), "items are under way, and nothing will ever happen"
-                self._advance(moment - self.clock.now())
-        while self.finish():
-            pass
+        while any(ticket.frame is not None for ticket in self.tickets) or self.world.running:
+            self.world.go_on()
 
-    def accept(self) -> bool:
+    def accept(self) -> None:
         count = self.random.randint(1, 4)
         chunk, self.to_come = self.to_come[:count], self.to_come[count:]
         deadline = self.random.choice([None, None, None, 0.0, 0.001, 50.0])
@@ -103,62 +108,45 @@ class Moves:
         self.tickets.append(ticket)
         self.schedule.source = self.random.choice([no_source, lambda: float("inf"), lambda: 0.002])
         self.schedule.accept(ticket)
-        self.trace.append(f"accept {chunk} {deadline}")
-        return True
+        self.world.note(f"accept {chunk} {deadline}")
 
-    def take(self) -> bool:
-        work = self.schedule.take()
-        self._give_up()
-        if work is not None:
-            self.taken.append(work)
-            self.trace.append(f"take {work.slot.step.name} {work.size}")
-        return work is not None
+    def wait(self) -> None:
+        self.world.advance(self.random.choice([0.0001, 0.0005, 0.002, 0.002, 60.0, 601.0]))
 
-    def finish(self) -> bool:
-        if not self.taken:
-            return False
-        work = self.taken.pop(self.random.randrange(len(self.taken)))
-        try:
-            work.run()
-        except Abandoned:
-            assert work.left, "work that is wanted has been given up"
-        if not work.left:
-            self.schedule.finish(work)
-        self._give_up()
-        self.trace.append(f"finish {work.slot.step.name} {work.size} {work.left}")
-        return True
-
-    def wait(self) -> bool:
-        self._advance(self.random.choice([0.0001, 0.0005, 0.002, 0.002, 60.0, 601.0]))
-        return True
-
-    def cancel(self) -> bool:
+    def cancel(self) -> None:
         open_ones = [ticket for ticket in self.tickets if ticket.frame is not None]
         if not open_ones or self.random.random() < 0.7:
-            return False
+            return
         ticket = self.random.choice(open_ones)
         self.schedule.cancel(ticket)
         ticket.cancelled = True
-        self._give_up()
-        self.trace.append(f"cancel {ticket.number}")
-        return True
+        self.world.forget_left()
+        self.world.note(f"cancel {ticket.number}")
 
-    def _advance(self, seconds: float) -> None:
-        self.late = self.late or seconds > 500 or self.clock.now() > 500
-        self.clock.advance(max(0.0, seconds))
-        self.schedule.expire()
-        self._give_up()
-        self.trace.append(f"wait {seconds:g}")
-
-    def _give_up(self) -> None:
-        self.schedule.left.clear()
+    def give_up(self) -> None:
+        left = [
+            (ticket, position)
+            for ticket in self.tickets
+            if ticket.frame is not None
+            for position in range(len(ticket.items))
+            if position not in ticket.found and position not in ticket.given_up
+        ]
+        if not left or self.random.random() < 0.7:
+            return
+        ticket, position = self.random.choice(left)
+        ticket.given_up.add(position)
+        self.schedule.give_up(ticket, position)
+        self.world.forget_left()
+        self.world.note(f"give up {position} of {ticket.number}")
 
 
 def judge(flow: Any, moves: Moves) -> None:
+    timely = moves.clock.now() < 500  # no timeout of a random flow can have passed
     for ticket in moves.tickets:
-        assert ticket.cancelled or len(ticket.found) == len(ticket.items), "an item has been lost"
+        known = len(ticket.found) + len(ticket.given_up)
+        assert ticket.cancelled or known == len(ticket.items), "an item has been lost"
         for position, outcome in ticket.found.items():
-            allowed = outcomes(flow, ticket.items[position], timely=not moves.late)
+            allowed = outcomes(flow, ticket.items[position], timely=timely)
             if outcome.error is DeadlineExceeded and ticket.deadline is not None:
                 continue
             assert outcome in allowed
@@ -187,8 +175,34 @@ def test_the_schedule_goes_the_same_way_again(flow: Any, xs: list[int], number: 
     one, other = Moves(flow, xs, number), Moves(flow, xs, number)
     one.run()
     other.run()
-    assert one.trace == other.trace
+    assert one.world.trace == other.world.trace
     assert [ticket.found for ticket in one.tickets] == [ticket.found for ticket in other.tickets]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [lambda flow: flow.retry(1), lambda flow: flow.retry(1, backoff=0.01), lambda flow: flow.fallback(flow)],
+    ids=["retry", "backoff", "fallback"],
+)
+def test_rows_that_have_failed_elsewhere_meanwhile_hold_nobody_up(again: Callable[[Any], Any]) -> None:
+    """One branch fails an item between another branch's attempts at it: the items beside it go on."""
+    once: Any = df.stage(pool.not_third)
+    flow = df.fanout(once, again(once)) >> df.combine(pool.weighed)
+    for number in range(30):
+        moves = Moves(flow, [0, 1, 3, 4], number)
+        moves.run()
+        judge(flow, moves)
+
+
+def test_what_is_late_when_it_is_taken_is_run_no_more() -> None:
+    clock = VirtualClock()
+    program = df.Threads(clock=clock).program(df.stage(abs))
+    schedule = Schedule(program, step_stats(program.plan))
+    ticket = Noted([1], patient=False, context=contextvars.copy_context(), deadline=5.0, since=0.0)
+    schedule.accept(ticket)
+    clock.advance(5)
+    assert schedule.take() is None
+    assert ticket.found == {0: Outcome(None, DeadlineExceeded)}
 
 
 # ------------------------------------------------------------------ threads

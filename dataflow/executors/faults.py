@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from dataflow.executors.policies import as_raised
+from dataflow.expr.flow import Flow
 from dataflow.graph import ops
 
 T = TypeVar("T")
@@ -52,6 +53,49 @@ def add_note(error: Exception, text: str) -> None:
             error.add_note(text)
     except Exception:
         pass
+
+
+UNKNOWN: Any = object()
+"""What stands for an item that is not known."""
+
+
+class Trail:
+    """What an error leads back to. It does not travel: an error that has been pickled leads nowhere.
+
+    Parameters
+    ----------
+    flow : Flow
+        What was run.
+    item : object
+        On what.
+    """
+
+    __slots__ = ("flow", "item")
+
+    def __init__(self, flow: Flow[Any, Any], item: Any) -> None:
+        self.flow = flow
+        self.item = item
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+
+def add_trail(error: Exception, flow: Flow[Any, Any], item: Any) -> None:
+    """Let an error lead back to a flow and its item, unless it takes no attributes: see `trail_of`.
+
+    The flow that was run last of all is what it leads to: one that runs others in its stages is what the user ran.
+    """
+    try:
+        # an item that is the error itself would be a cycle
+        error.__dataflow__ = Trail(flow, UNKNOWN if item is error else item)  # type: ignore[attr-defined]
+    except Exception:
+        pass
+
+
+def trail_of(error: BaseException) -> Trail | None:
+    """Return what an error leads back to, if anything."""
+    trail = getattr(error, "__dataflow__", None)
+    return trail if isinstance(trail, Trail) else None
 
 
 class Fault:

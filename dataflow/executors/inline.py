@@ -14,7 +14,7 @@ from dataflow.errors import DeadlineExceeded
 from dataflow.executors import policies
 from dataflow.executors.clock import Clock
 from dataflow.executors.columns import Columns
-from dataflow.executors.faults import Failure, Fault, Faults
+from dataflow.executors.faults import Failure, Fault, Faults, add_trail
 from dataflow.executors.link import Program
 from dataflow.executors.planning import Planning
 from dataflow.executors.results import (
@@ -206,7 +206,7 @@ class _Job:
             if fault is None:
                 burst.append(result)
                 continue
-            stage = self._program.note(fault.error, fault.op, start + position)
+            stage = self._program.note(fault.error, fault.op, start + position, item=items[position])
             if self._on_error == "raise":
                 faults.clear()
                 yield burst
@@ -262,13 +262,18 @@ class InlineSession(Session):
             if task.left:
                 self._whole.count(1, 1, 0.0)
                 self._program.renew_all()
-                raise DeadlineExceeded(f"not done within the deadline of {seconds:g} s that the item was given")
+                late = DeadlineExceeded(f"not done within the deadline of {seconds:g} s that the item was given")
+                add_trail(late, self.plan.flow, item)
+                try:
+                    raise late
+                finally:
+                    del late  # no cycle through the traceback of this frame
             results, faults = task.result()
         self._whole.count(1, len(faults), 0.0)
         if not faults:
             return results[0]
         fault = faults.pop(0)
-        self._program.note(fault.error, fault.op, None)
+        self._program.note(fault.error, fault.op, None, item=item)
         raise fault.release()
 
     def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:

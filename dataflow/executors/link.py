@@ -11,7 +11,7 @@ from dataflow.executors import policies
 from dataflow.executors.aside import Aside
 from dataflow.executors.calls import BatchCall, Replicas
 from dataflow.executors.clock import Clock
-from dataflow.executors.faults import add_note
+from dataflow.executors.faults import UNKNOWN, add_note, add_trail
 from dataflow.expr.stage import Stage
 from dataflow.graph import Builder, Region, Value, ops, regions
 from dataflow.plan import Binding, Code, Plan, Step, generate
@@ -205,15 +205,15 @@ class Program:
 
     # -- blame -------------------------------------------------------------------------------------------------------
 
-    def blame(self, error: Exception, index: int | None = None) -> str:
+    def blame(self, error: Exception, item: Any) -> str:
         """Add a note to an error that says whose it is, and return the stage's name.
 
         Parameters
         ----------
         error : Exception
             As it left generated code.
-        index : int, optional
-            The item's number in its job.
+        item : object
+            What the flow was called on.
 
         Raises
         ------
@@ -223,12 +223,12 @@ class Program:
         op = self.culprit(error)
         if isinstance(error, StopIteration):
             converted = RuntimeError("a stage raised StopIteration")
-            self.note(converted, op, index)
+            self.note(converted, op, None, item=item)
             try:
                 raise converted from error
             finally:
                 del converted  # no cycle through the traceback of this frame
-        return self.note(error, op, index)
+        return self.note(error, op, None, item=item)
 
     def culprit(self, error: BaseException) -> ops.Op | None:
         """Return the op that raised an error, by the lines of generated code in its traceback."""
@@ -243,8 +243,14 @@ class Program:
             trace = trace.tb_next
         return found
 
-    def note(self, error: Exception, op: ops.Op | None, index: int | None, where: str = "inline") -> str:
-        """Add the note of an op's failure to an error, once, and return the op's name; `where` it was run."""
+    def note(
+        self, error: Exception, op: ops.Op | None, index: int | None, where: str = "inline", *, item: Any = UNKNOWN
+    ) -> str:
+        """Add the note of an op's failure to an error, once, and return the op's name; `where` it was run.
+
+        From then on the error leads back to the flow and the item, where that is known.
+        """
+        add_trail(error, self.plan.flow, item)
         name = self.plan.label(op) if op is not None and id(op) in self.plan.labels else "?"
         what = "stage" if isinstance(op, ops.Call) else "op"
         place = f" ({op.origin})" if op is not None and op.origin is not None else ""

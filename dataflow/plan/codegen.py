@@ -77,7 +77,7 @@ def generate(region: Region, name: str = "flow", *, guarded: bool = False) -> Co
     name : str
         The function's name.
     guarded : bool
-        Whether the function hands exceptions to ``_blame`` before they leave it.
+        Whether the function hands exceptions to ``_blame``, with its first argument, before they leave it.
 
     Examples
     --------
@@ -109,12 +109,14 @@ class _Generator:
         if self._guarded:
             self._line(1, "try:")
             indent = 2
-        results = self._region(region, arguments, _Place(indent, "return "), owned=set(arguments))
+        # what is handed to `_blame` keeps its name to the end
+        owned = set() if self._guarded else set(arguments)
+        results = self._region(region, arguments, _Place(indent, "return "), owned)
         if len(results) > 1:
             self._line(indent, f"return ({', '.join(results)})")
         if self._guarded:
             self._line(1, "except Exception as error:")
-            self._line(2, "_blame(error)")
+            self._line(2, f"_blame(error, {arguments[0]})")
             self._line(2, "raise")
         return Code(self._name, "\n".join(self._lines), tuple(self._bindings), self._blame)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflow.executors import Failure
+from dataflow.executors.faults import UNKNOWN, trail_of
 from dataflow.expr.flow import Flow
 from dataflow.expr.nodes import Combine
 from dataflow.expr.stage import Stage, short_repr
@@ -19,13 +20,11 @@ from dataflow.testing.rebuild import stages_of
 from dataflow.testing.reference import Reading
 from dataflow.testing.source import NotWritable, Writer
 
-_UNSAID: Any = object()
-
 
 def capture(
     error: Failure | Exception,
-    flow: Flow[Any, Any],
-    item: Any = _UNSAID,
+    flow: Flow[Any, Any] | None = None,
+    item: Any = UNKNOWN,
     *,
     path: str | Path | None = None,
 ) -> str:
@@ -34,12 +33,13 @@ def capture(
     Parameters
     ----------
     error : Failure or Exception
-        What came of the item: a `Failure` of ``map(..., on_error="record")``, or what was raised.
-    flow : Flow
-        What was run. Its functions are imported where they can be, and written out where their module cannot, as what
-        is in a script or a notebook.
-    item : object
-        The item; a `Failure` has it.
+        What came of the item: a `Failure` of ``map(..., on_error="record")``, or what was raised. Either leads to the
+        flow that was run and to the item, in the process that ran it.
+    flow : Flow, optional
+        What was run, where the error cannot say or it is to be another. Its functions are imported where they can be,
+        and written out where their module cannot, as what is in a script or a notebook.
+    item : object, optional
+        The item, likewise.
     path : str or Path, optional
         Where to write the file as well.
 
@@ -50,6 +50,8 @@ def capture(
 
     Raises
     ------
+    TypeError
+        Where the error does not say what was run, as one that has come from another process.
     ValueError
         Where the flow holds a lambda, a local function, or an object that cannot be written down or pickled.
 
@@ -59,7 +61,7 @@ def capture(
     >>> from dataflow.testing import capture
     >>> flow = df.stage(str.strip) >> df.stage(int)
     >>> (failure,) = flow.map([" x "], on_error="record")
-    >>> print(capture(failure, flow))
+    >>> print(capture(failure))
     # In the stage 'int', on its item of that moment:
     #     ValueError("invalid literal for int() with base 10: 'x'")
     # Each test fails until that has been mended.
@@ -80,17 +82,33 @@ def capture(
         STAGE(INPUT)
     <BLANKLINE>
     """
-    if isinstance(error, Failure):
-        item, cause, stage = error.item, error.error, error.stage
-    elif item is _UNSAID:
-        raise TypeError("capture needs the item that failed: capture(error, flow, item)")
-    else:
-        cause, stage = error, None
+    cause, stage = (error.error, error.stage) if isinstance(error, Failure) else (error, None)
+    flow, item = _what_failed(error, cause, flow, item)
     found = _found_again(flow, item)
     text = _file(flow, item, cause, stage, found)
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
+
+
+def _what_failed(
+    error: Failure | Exception, cause: Exception, flow: Flow[Any, Any] | None, item: Any
+) -> tuple[Flow[Any, Any], Any]:
+    """Return the flow and the item: those that are given, else those that the error leads to."""
+    trail = trail_of(cause)
+    if flow is None and trail is not None:
+        flow = trail.flow
+    if item is UNKNOWN and isinstance(error, Failure):
+        item = error.item
+    elif item is UNKNOWN and trail is not None:
+        item = trail.item
+    if flow is None or item is UNKNOWN:
+        missing = "the flow that was run" if flow is None else "the item that failed"
+        raise TypeError(
+            f"this {type(cause).__name__} does not lead to {missing}, as one does that a flow raises in this process: "
+            "capture(error, flow, item)"
+        )
+    return flow, item
 
 
 class _Watched(Reading):

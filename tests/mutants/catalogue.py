@@ -16,7 +16,11 @@ SUITE = (
     "test_meaning.py",
     "test_testing_equivalence.py",
     "test_faults_in_batches.py",
+    "test_threads_stress.py",
+    "test_testing_simulated.py",
+    "test_session.py",
     "test_faults.py",
+    "test_threads_faults.py",
 )
 """The tests that are run, until the first one fails."""
 

@@ -1,6 +1,5 @@
 """Running the tests on a copy of the library with one bug in it."""
 
-import dataclasses
 import os
 import re
 import shutil
@@ -9,11 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
 from .catalogue import SUITE, Mutant
+from .verdicts import Verdict, digest
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 900.0  # seconds for one mutant, on a machine that may have much else to do
@@ -24,15 +24,6 @@ PYTEST = (
     *("-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--timeout={ONE_TEST}"),
     *("-p", "tests.mutants.unshrunk", "--hypothesis-profile=unshrunk"),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What became of a mutant: the test that found it, or nothing."""
-
-    mutant: Mutant
-    killed_by: str | None
-    seconds: float
 
 
 def mutated(mutant: Mutant, source: str) -> str:
@@ -100,21 +91,30 @@ def judge(mutant: Mutant, source: Path = ROOT, seed: int = 0) -> Verdict:
             code, printed = python(folder, *PYTEST, f"--hypothesis-seed={seed}", *paths, limit=LIMIT)
             if code != 0:
                 break
-    seconds = time.monotonic() - began
+    return Verdict(mutant.name, digest(mutant), time.monotonic() - began, found_by(mutant, code, printed))
+
+
+def found_by(mutant: Mutant, code: int | None, printed: str) -> str | None:
+    """Return the test that has found a mutant, from what pytest came to."""
     if code == 0:
-        return Verdict(mutant, None, seconds)
+        return None
     found = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S.*?)(?: - (.*))?$", printed, re.MULTILINE)
-    if found is None and code is not None:
+    if found is not None:
+        return found[1] + (", which hangs" if "Timeout" in (found[2] or "") else "")
+    if code is None:
+        return f"no end in {LIMIT:g} s"
+    # pytest-timeout ends the process where a test cannot be interrupted
+    hanging = re.search(r"^\S*?(test_\w+\.py)\S*.*\+{5,} Timeout", printed, re.MULTILINE | re.DOTALL)
+    if hanging is None and "Timeout" not in printed:
         raise RuntimeError(f"{mutant.name!r}: the tests did not run\n{printed[-2000:]}")
-    if found is None:
-        return Verdict(mutant, f"no test in {LIMIT:g} s", seconds)
-    return Verdict(mutant, found[1] + (", which hangs" if "Timeout" in (found[2] or "") else ""), seconds)
+    return "a test that hangs"
 
 
 def judge_all(mutants: Sequence[Mutant], jobs: int = 2, seed: int = 0) -> Iterator[Verdict]:
-    """Judge mutants of the library as it is now, some at a time, and yield the verdicts in order."""
+    """Judge mutants of the library as it is now, some at a time, and yield the verdicts as they come."""
     with copied(ROOT) as source, ThreadPoolExecutor(jobs) as threads:
-        yield from threads.map(lambda mutant: judge(mutant, source, seed), mutants)
+        for done in as_completed([threads.submit(judge, mutant, source, seed) for mutant in mutants]):
+            yield done.result()
 
 
 def shrunk(mutant: Mutant) -> str:

@@ -108,6 +108,14 @@ class Construct:
             self.children.discard(child)
             self.frame.spent += child.spent
 
+    def still_wanted(self, rows: list[int]) -> list[int]:
+        """Return those of some rows that have not failed elsewhere meanwhile; the others are done here."""
+        if self.frame.closed:
+            return []
+        alive = list(self.frame.alive(rows))
+        self.frame.drop(self.slot, len(rows) - len(alive))
+        return alive
+
     def given(self, positions: Positions, port: int = 0) -> Column:
         """Return what the construct is given for these rows."""
         column = self.frame.columns[self.slot.step.inputs[port]]
@@ -224,8 +232,8 @@ class Retry(Construct):
                 self._retry(rows, attempt + 1)
 
     def _retry(self, rows: list[int], attempt: int) -> None:
-        rows = list(self.frame.alive(rows))
-        if rows and not self.frame.closed:
+        rows = self.still_wanted(rows)
+        if rows:
             self.spawn(0, [self.given(rows)], rows, role=attempt)
 
 
@@ -246,8 +254,8 @@ class Fallback(Construct):
                 for_good[child.rows[at]] = faults[at]
         if for_good:
             self.fail(for_good)
-        rows = list(self.frame.alive([child.rows[at] for at in handed]))
-        if rows and not self.frame.closed:
+        rows = self.still_wanted([child.rows[at] for at in handed])
+        if rows:
             self.spawn(1, [self.given(rows)], rows, role=1)
 
 

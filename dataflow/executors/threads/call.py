@@ -137,7 +137,7 @@ class Call:
         session, self.session = self.session, None
         future, fault, error = self.future, self.fault, self.error
         future.call = None
-        self.item = self.party = None
+        item, self.item, self.party = self.item, None, None
         if session is None:
             return
         if fault is None and error is None and self.value is _NOTHING:
@@ -146,7 +146,7 @@ class Call:
         if not future.set_running_or_notify_cancel():
             return
         if fault is not None:
-            session.note(fault, None)
+            session.note(fault, None, item)
             error = fault.release()
         try:
             if error is not None:
@@ -173,11 +173,11 @@ class AwaitedCall(Call):
         """Give the future its outcome, in its loop."""
         session, self.session = self.session, None
         future, fault, error = self.future, self.fault, self.error
-        self.item = self.party = None
+        item, self.item, self.party = self.item, None, None
         if session is None or future.done():
             return
         if fault is not None:
-            session.note(fault, None)
+            session.note(fault, None, item)
             error = fault.release()
         elif error is None and self.value is _NOTHING:
             error = dropped()

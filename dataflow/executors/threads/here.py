@@ -86,7 +86,7 @@ class Here:
         if not faults:
             return results[0]
         fault = faults.pop(0)
-        self._session.note(fault, None)
+        self._session.note(fault, None, item)
         raise fault.release()
 
     def learn(self, seconds: float) -> None:

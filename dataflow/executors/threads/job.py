@@ -173,6 +173,7 @@ class Job:
         self.source.join()
 
     def _open(self) -> None:
+        self._session.check_process()  # first: in a process that was forked, the lock may be held for ever
         with self._lock:
             self._session.check_open()
             self._session.jobs.add(self)
@@ -231,7 +232,7 @@ class Job:
                 burst.append(results[position])
                 continue
             index = chunk.start + position
-            stage = self._session.note(fault, index)
+            stage = self._session.note(fault, index, chunk.items[position])
             if self._on_error == "raise":
                 chunk.faults.clear()
                 yield burst

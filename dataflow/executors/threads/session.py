@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import SessionClosed
 from dataflow.executors.aside import go_on
-from dataflow.executors.faults import Fault
+from dataflow.executors.faults import Fault, add_trail
 from dataflow.executors.link import Program
 from dataflow.executors.results import (
     AsyncResults,
@@ -185,14 +185,17 @@ class ThreadsSession(Session):
 
     # -- for its jobs and calls --------------------------------------------------------------------------------------
 
-    def note(self, fault: Fault, index: int | None) -> str:
+    def note(self, fault: Fault, index: int | None, item: Any) -> str:
         """Add the note of an item's failure to its error, and return the stage's name."""
         if fault.op is None:
+            add_trail(fault.error, self.plan.flow, item)
             return "?"
-        return self._program.note(fault.error, fault.op, index, PLACE)
+        return self._program.note(fault.error, fault.op, index, PLACE, item=item)
 
     def withdraw(self, call: Call) -> None:
         """Take the work of an item out of the queues."""
+        if self.pool.foreign:
+            return
         with self.pool.lock:
             self._arrivals.forget(call)
             calls = self.pool.changed(self)

@@ -212,9 +212,11 @@ class Source:
 
         The rest may come one by one, each for the result of the one before.
         """
-        now = self._clock.now()
-        if self._since is None or now < self._since + PATIENCE:
+        if self._since is None:
             return math.inf
+        now = self._clock.now()
+        if now < self._since + PATIENCE:  # it is looked at then, whatever the clock was looked at for now
+            return self._since + PATIENCE
         self._give()  # the next chunk is smaller, if this one goes on to be slow: the reader may just be starved
         return now + PATIENCE
 

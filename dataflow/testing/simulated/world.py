@@ -1,226 +1,155 @@
-"""A world of one thread and a time of its own, in which a seed says who goes next.
+"""A schedule without threads: whatever threads and time could do to it next, chosen by a seed.
 
-What runs in it are coroutines. One goes on until it has to wait for something to happen; then another one that can go
-on is chosen, by a random number. Only when none can does time pass: at once, to the next moment that somebody waits
-for.
+The schedule is the one that the thread executor runs. A move is what a thread would do under the pool's lock: take a
+work, bring one back. Which of the moves that are possible comes first is drawn. Only when none is possible does time
+pass: at once, to the next moment at which something is due.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import functools
+import math
 import random
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from dataflow.executors.faults import Fault
-
-
-class Failed(Exception):
-    """An item's failure on its way through coroutines."""
-
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
+from dataflow.executors.aside import Abandoned
+from dataflow.executors.schedule import Schedule, Work
+from dataflow.testing.clock import VirtualClock
 
 
 class Stuck(RuntimeError):
     """Nothing can go on any more, and something is still waited for."""
 
 
-class Event:
-    """Something that may happen, once."""
+class Running:
+    """A work that has been run, and the moment at which it counts as done."""
 
-    def __init__(self) -> None:
-        self.happened = False
-        self.waiting: list[Task] = []
+    __slots__ = ("until", "work")
 
-    def __await__(self) -> Generator[Event, None, None]:
-        if not self.happened:
-            yield self
-
-
-class Task:
-    """A coroutine under way.
-
-    Parameters
-    ----------
-    work : coroutine
-        What it does.
-
-    Attributes
-    ----------
-    ended : Event
-        When it has returned or failed.
-    value : object
-        What it returned.
-    fault : Fault, optional
-        What it failed with.
-    """
-
-    def __init__(self, work: Coroutine[Event, None, Any]) -> None:
+    def __init__(self, work: Work, until: float) -> None:
         self.work = work
-        self.ended = Event()
-        self.value: Any = None
-        self.fault: Fault | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.ended.happened
-
-    @property
-    def won(self) -> bool:
-        """Whether it has returned."""
-        return self.done and self.fault is None
-
-    def result(self) -> Any:
-        """Return what it returned, or raise `Failed`."""
-        if self.fault is not None:
-            raise Failed(self.fault)
-        return self.value
+        self.until = until
 
 
 class World:
-    """What happens, in which order and when.
+    """What happens to a schedule, in which order and when.
 
     Parameters
     ----------
-    seed : int
-        Decides who goes next, wherever several can.
-    now : float
-        The time at the beginning, in seconds.
+    schedule : Schedule
+        Of a program with this clock.
+    clock : VirtualClock
+        The time. What a work adds to it is the time that the work takes.
+    chance : random.Random
+        For every decision.
+    workers : int
+        How many works are under way at once.
 
     Attributes
     ----------
-    random : random.Random
-        For every decision that the seed takes.
-    idle : callable
-        Asked when nothing can go on at this moment, before time passes; gives whether it found something to do.
+    trace : list of str
+        What has happened so far, each line with its moment.
+    abandoned : int
+        How many works have been given up while they were under way.
+    running : list of Running
+        The works under way.
     """
 
-    def __init__(self, seed: int, now: float = 0.0) -> None:
-        self.random = random.Random(seed)
-        self.now = now
-        self.idle: Callable[[], bool] = lambda: False
-        self._ready: list[Task] = []
-        self._under_way: dict[Task, None] = {}
-        self._later: list[tuple[float, int, Event]] = []
-        self._numbers = itertools.count()
+    def __init__(self, schedule: Schedule, clock: VirtualClock, chance: random.Random, workers: int) -> None:
+        self.trace: list[str] = []
+        self.abandoned = 0
+        self.running: list[Running] = []
+        self._schedule = schedule
+        self._clock = clock
+        self._random = chance
+        self._workers = workers
+        self._passed = 0  # how often time has passed
 
-    def start(self, work: Coroutine[Event, None, Any]) -> Task:
-        """Start a coroutine: it goes on as soon as it is chosen."""
-        task = Task(work)
-        self._ready.append(task)
-        self._under_way[task] = None
-        return task
+    def note(self, text: str) -> None:
+        """Write down what happens."""
+        self.trace.append(f"{self._clock.now():g} s: {text}")
 
-    def happen(self, event: Event) -> None:
-        """Let an event happen, now."""
-        if not event.happened:
-            event.happened = True
-            self._ready += [task for task in event.waiting if not task.done]
-            event.waiting.clear()
+    def go_on(self, others: Iterable[Callable[[], Any]] = (), moment: float = math.inf) -> None:
+        """Make one move, or let time pass where there is none.
 
-    def after(self, seconds: float) -> Event:
-        """Return the event that so many seconds have passed."""
-        event = Event()
-        if seconds <= 0:
-            event.happened = True
+        Parameters
+        ----------
+        others : iterable of callables
+            Moves that are possible besides those of threads.
+        moment : float
+            The next moment at which there is one of those.
+        """
+        moves = [*others, *self._moves()]
+        if moves:
+            self._random.choice(moves)()
         else:
-            heapq.heappush(self._later, (self.now + seconds, next(self._numbers), event))
-        return event
+            self._pass_time(moment)
 
-    def cancel(self, *tasks: Task) -> None:
-        """Give tasks up: they end where they wait, and what they have started with them."""
-        for task in tasks:
-            if not task.done:
-                task.ended.happened = True
-                self._under_way.pop(task, None)
-                task.work.close()
+    def _moves(self) -> list[Callable[[], Any]]:
+        now = self._clock.now()
+        moves: list[Callable[[], Any]] = [
+            functools.partial(self.finish, running) for running in self.running if running.until <= now
+        ]
+        if len(self.running) < self._workers and self._schedule.more:
+            moves.append(self.begin)
+        when = self._schedule.timers.next
+        if when is not None and when <= now:
+            moves.append(self.expire)
+        return moves
 
-    def end(self) -> None:
-        """Give up whatever is under way."""
-        while self._under_way:
-            self.cancel(next(iter(self._under_way)))
-        self._ready.clear()
-        self._later.clear()
-
-    def run(self, until: Event) -> None:
-        """Let things happen until this has."""
-        while not until.happened:
-            if self._ready:
-                self._go_on(self._ready.pop(self.random.randrange(len(self._ready))))
-            elif not self.idle():
-                self._pass_time()
-
-    def _go_on(self, task: Task) -> None:
-        if task.done:
-            return
+    def begin(self) -> bool:
+        """Take a work and run it, if there is one; its outcome counts when its time has passed."""
+        work = self._schedule.take()
+        self.forget_left()
+        if work is None:
+            return False
+        reason = "" if work.reason is None else f": {work.reason}"
+        self.note(f"{work.slot.step.name} begins, {work.size} item{'s' if work.size > 1 else ''}{reason}")
+        began, passed = self._clock.now(), self._passed
         try:
-            event = task.work.send(None)
-        except StopIteration as end:
-            task.value = end.value
-        except Failed as failed:
-            task.fault = failed.fault
-        else:
-            event.waiting.append(task)
-            return
-        self._under_way.pop(task, None)
-        self.happen(task.ended)
+            work.run()
+        except Abandoned:  # a stage has let things go on, and it was itself given up
+            if not work.left:
+                raise
+        except BaseException:
+            self._schedule.forget(work)
+            raise
+        if not work.left:
+            self.running.append(Running(work, self._clock.now()))
+        if passed == self._passed:  # no time has passed but what this work takes
+            self._clock.set(began)
+        self.forget_left()
+        return True
 
-    def _pass_time(self) -> None:
-        while self._later and not any(not task.done for task in self._later[0][2].waiting):
-            heapq.heappop(self._later)  # who waited for this has been given up
-        if not self._later:
+    def finish(self, running: Running) -> None:
+        """Bring a work back."""
+        self.running.remove(running)
+        self.note(f"{running.work.slot.step.name} ends")
+        self._schedule.finish(running.work)
+        self.forget_left()
+
+    def expire(self) -> None:
+        """Do what is due."""
+        self._schedule.expire()
+        self.forget_left()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._passed += 1
+        self._clock.advance(seconds)
+
+    def forget_left(self) -> None:
+        """Forget the works that have been given up, as a pool forgets their threads."""
+        for running in [running for running in self.running if running.work.left]:
+            self.running.remove(running)
+            self.abandoned += 1
+            self.note(f"{running.work.slot.step.name} is given up")
+        self._schedule.left.clear()
+
+    def _pass_time(self, moment: float) -> None:
+        moment = min([moment, self._schedule.look()[1], *(running.until for running in self.running)])
+        if moment == math.inf:
             raise Stuck("nothing can go on any more, and no moment is waited for: something waits for ever")
-        self.now, _, event = heapq.heappop(self._later)
-        self.happen(event)
-
-
-class Room:
-    """Room for so many at a time; who waits is let in at random.
-
-    Parameters
-    ----------
-    world : World
-        Where it is.
-    size : int
-        For how many.
-    """
-
-    def __init__(self, world: World, size: int) -> None:
-        self._world = world
-        self._free = size
-        self._waiting: list[Event] = []
-
-    async def enter(self) -> None:
-        """Wait for a place, and take it."""
-        while not self._free:
-            event = Event()
-            self._waiting.append(event)
-            await event
-        self._free -= 1
-
-    def leave(self) -> None:
-        """Give the place back."""
-        self._free += 1
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:  # all look again, in an order that the world chooses
-            self._world.happen(event)
-
-
-async def first(world: World, *events: Event) -> None:
-    """Wait until any of the events has happened."""
-    if any(event.happened for event in events):
-        return
-    either = Event()
-    watchers = [world.start(_watch(world, event, either)) for event in events]
-    try:
-        await either
-    finally:
-        world.cancel(*watchers)
-
-
-async def _watch(world: World, event: Event, either: Event) -> None:
-    await event
-    world.happen(either)
+        self._passed += 1
+        self._clock.set(moment)
