@@ -25,7 +25,7 @@ from dataflow.executors.batches import Batches
 from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import Clock
 from dataflow.executors.faults import Fault, Faults
-from dataflow.executors.link import Program
+from dataflow.executors.link import Away, Program
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule.changes import InputChanged
 from dataflow.executors.schedule.constructs import CONSTRUCTS, Construct
@@ -81,7 +81,7 @@ class Schedule:
     def __init__(self, program: Program, stats: Mapping[str, StepStats], *, debug: bool = False) -> None:
         self.program = program
         self._debug = debug
-        self.layouts = Layouts(program.plan, stats)
+        self.layouts = Layouts(program.plan, stats, program.away)
         self.pace = Pace()
         self.timers = Timers()
         self.running: set[Work] = set()
@@ -370,7 +370,7 @@ class Schedule:
         parts: list[Rows],
         gate: Gate | None,
         now: float,
-        batches: Batches | None = None,
+        batches: Batches | Away | None = None,
         reason: Reason | None = None,
     ) -> Work:
         work = Work(self.program, parts, gate, batches, reason, self._tracer, debug=self._debug)
@@ -404,7 +404,10 @@ class Schedule:
 
     def _queue(self, slot: Slot) -> BatchQueue:
         key = id(slot.step)
-        if key not in self._queues:
+        away = self.program.away(slot.step.op)
+        if key not in self._queues and away is not None:
+            self._queues[key] = BatchQueue(slot, away, self._gates.of(slot), away.max_wait)
+        elif key not in self._queues:
             region = self.program.region(slot.step.op)
             calls = [node.op for node in region.ops() if isinstance(node.op, ops.Call)]
             max_wait = min(call.stage.options.max_wait for call in calls)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 TOGETHER = 0.001
 """Seconds that the items of a party may take before they come to a batch: the first waits for the last of them."""
 
-PLACE = "by the thread executor"
+PLACE = "by the thread executor, in this process"
 
 
 class ThreadsSession(Session):
@@ -296,7 +296,7 @@ class ThreadsSession(Session):
         while arrived:
             first = arrived.popleft()
             calls = [first]
-            while arrived and len(calls) < most and arrived[0].context == first.context:
+            while arrived and len(calls) < most and arrived[0].due == first.due and arrived[0].context == first.context:
                 calls.append(arrived.popleft())
             self.schedule.accept(Party(calls, self._ended), sum(now - call.since for call in calls))
 

@@ -158,7 +158,7 @@ class SimulatedSession(Session):
         self._drive(task.ended)
         if task.fault is None:
             return task.value
-        self._program.note(task.fault.error, task.fault.op, None, "simulated")
+        self._program.note(task.fault.error, task.fault.op, None, "simulated, in this process")
         raise task.fault.release()
 
     def submit(self, item: Any, deadline: float | None = None) -> Future[Any]:
@@ -215,7 +215,7 @@ class SimulatedSession(Session):
             if task.fault is None:
                 promise.set_result(task.value)
             else:
-                self._program.note(task.fault.error, task.fault.op, None, "simulated")
+                self._program.note(task.fault.error, task.fault.op, None, "simulated, in this process")
                 promise.set_exception(task.fault.release())
 
     # -- many items --------------------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ class SimulatedSession(Session):
         if fault is None:
             yield task.value
             return
-        stage = self._program.note(fault.error, fault.op, index, "simulated")
+        stage = self._program.note(fault.error, fault.op, index, "simulated, in this process")
         if on_error == "raise":
             raise fault.release()
         if on_error == "record":

@@ -1,0 +1,122 @@
+"""Calls to a deployment: made from threads, waited for, sent again where a replica has died."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from typing import Any
+
+from dataflow.errors import ReplicaLost
+from dataflow.executors.aside import aside, go_on
+from dataflow.executors.ray_serve.payload import BY_VALUE, Message, size_of
+
+ATTEMPTS = 4
+"""How often a call is made, where replicas die of it, or with it."""
+
+_LOOK_AGAIN = 0.05  # seconds after which who waits for an answer looks whether it is still wanted
+_PAUSE = 0.1  # seconds before a call is made again, the first time
+
+
+class Line:
+    """Calls of one method of a deployment.
+
+    Parameters
+    ----------
+    handle : DeploymentHandle
+        Ray's handle.
+    method : str
+        The method.
+    name : str
+        What to call the deployment in errors.
+    loop : asyncio.AbstractEventLoop
+        In which calls are made: with some of Ray's settings a handle may be used in one event loop only.
+    """
+
+    def __init__(self, handle: Any, method: str, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self._handle = handle
+        self._method = method
+        self._loop = loop
+        self._by_value: Any = None
+        self._by_reference: Any = None
+        self._under_way: set[concurrent.futures.Future[Any]] = set()
+
+    def ask(self, message: Message, *options: Any, pure: bool) -> Any:
+        """Return the answer to a message; in a thread that is not the loop's.
+
+        Raises
+        ------
+        ReplicaLost
+            Where a replica has died of it, and it may not be sent again, or has been often enough.
+        """
+        future = asyncio.run_coroutine_threadsafe(self.answer(message, *options, pure=pure), self._loop)
+        self._under_way.add(future)
+        try:
+            while True:
+                try:
+                    return future.result(_LOOK_AGAIN if aside() else None)
+                except concurrent.futures.TimeoutError:
+                    if future.done():
+                        raise
+                    go_on()
+                except concurrent.futures.CancelledError:
+                    raise ReplicaLost(f"calls to {self.name} have been given up: the session ends") from None
+        except BaseException:
+            future.cancel()
+            raise
+        finally:
+            self._under_way.discard(future)
+            del future
+
+    async def answer(self, message: Message, *options: Any, pure: bool) -> Any:
+        """Return the answer to a message, in the loop."""
+        last: BaseException | None = None
+        for attempt in range(ATTEMPTS if pure else 1):
+            if attempt:
+                await asyncio.sleep(_PAUSE * 2**attempt)
+            try:
+                return await self._send(message, options)
+            except Exception as error:
+                if not died(error):
+                    raise
+                last = error
+        again = f"it was sent {ATTEMPTS} times" if pure else "what is not pure is not sent again"
+        raise ReplicaLost(
+            f"a replica of {self.name} died, or cannot be reached, while it had this work; {again} "
+            f"({type(last).__name__}: {_first_line(last)})"
+        )
+
+    async def _send(self, message: Message, options: tuple[Any, ...]) -> Any:
+        if self._by_value is None:
+            method = self._handle.options(method_name=self._method)
+            self._by_value = method.options(_by_reference=False)
+            self._by_reference = method.options(_by_reference=True)
+        send = self._by_value if size_of(message) <= BY_VALUE else self._by_reference
+        response = send.remote(options, *message)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise ReplicaLost("the call was cancelled where it ran") from None
+            response.cancel()
+            raise
+
+    def give_up(self) -> None:
+        """Give up all calls that are under way."""
+        for future in list(self._under_way):
+            future.cancel()
+
+
+def died(error: BaseException) -> bool:
+    """Return whether an error says that a replica has died, or cannot be reached: what was asked may be asked again."""
+    from ray.exceptions import RayTaskError
+
+    # the replicas' own methods hand errors over as answers: what they raise is a mistake, and anything else Ray's
+    return not isinstance(error, (RayTaskError, AssertionError, TypeError, AttributeError))
+
+
+def _first_line(error: BaseException | None) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
+
+

@@ -1,0 +1,255 @@
+"""The session of Ray Serve: the thread executor's, whose one step is to send items to the ingress.
+
+So items are read, bounded, ordered, cancelled and timed as they are there. What is submitted while requests are under
+way travels together in the next one, as any batch forms there, and a lone caller's item is never kept waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dataflow.errors import DataflowError
+from dataflow.executors.clock import SystemClock
+from dataflow.executors.faults import Fault, Faults
+from dataflow.executors.link import Program
+from dataflow.executors.ray_serve.answers import Answer, RemoteFault, column_faults, lookup_in
+from dataflow.executors.ray_serve.engine import Limits
+from dataflow.executors.ray_serve.line import Line
+from dataflow.executors.ray_serve.lowering import Lowered
+from dataflow.executors.ray_serve.payload import dump, load, pack, unpack
+from dataflow.executors.rows import Column
+from dataflow.executors.schedule import Work, timed
+from dataflow.executors.stats import SessionReport, merged
+from dataflow.executors.threads import Threads
+from dataflow.executors.threads.pool import Pool
+from dataflow.executors.threads.session import ThreadsSession
+from dataflow.expr.words import stage
+from dataflow.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from dataflow.executors.ray_serve import RayServe
+
+T = TypeVar("T")
+
+CHUNK = 512
+"""The most items in one request."""
+
+_CHUNK_TIMED = 16  # where the flow watches a clock, which runs for an item from when it has arrived
+_PARTS = 4  # a job's request is at most this part of what may be in flight, so that several are under way
+_PLACES = 16  # how many requests may be under way at once, and for each replica of the ingress but the first
+_MORE_PLACES = 4
+_MAX_WAIT = 0.01  # seconds that an item waits at most for others that are coming
+_REPORT_SECONDS = 10.0
+
+
+class Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="dataflow-ray-loop", daemon=True)
+        self._thread.start()
+
+    def do(self, work: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
+        """Return what a coroutine returns that is run in the loop, within so many seconds."""
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result(seconds)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and its thread."""
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+            self.loop.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+
+
+class Requests:
+    """Sends items to the ingress.
+
+    Parameters
+    ----------
+    line : Line
+        The way there.
+    plan : Plan
+        Which runs there.
+    pure : bool
+        Whether items may be sent again.
+    ceiling : int
+        The most items a request.
+    places : int
+        How many may be under way at once.
+    """
+
+    max_wait = _MAX_WAIT
+
+    def __init__(self, line: Line, plan: Plan, *, pure: bool, ceiling: int, places: int) -> None:
+        self.ceiling = ceiling
+        self.places = places
+        self._line = line
+        self._pure = pure
+        self._lookup = lookup_in(plan)
+
+    def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        """Return the results, and the faults."""
+        (items,) = inputs
+        limits, patient = _limits(work)
+        try:
+            message = dump(pack(items))
+        except Exception as error:
+            return self._without_what_cannot_be_sent(items, error, limits, patient=patient)
+        return self._sent(message, len(items), limits, patient=patient)
+
+    def _sent(
+        self, message: tuple[Any, ...], count: int, limits: Limits, *, patient: bool
+    ) -> tuple[list[Column], Faults]:
+        try:
+            answer: Answer = load(self._line.ask(message, limits, patient, pure=self._pure))
+            faults = column_faults(answer, self._lookup)
+        except Exception as error:
+            return [[None] * count], {position: Fault(error, None) for position in range(count)}
+        return [unpack(answer.columns[0])], faults
+
+    def _without_what_cannot_be_sent(
+        self, items: Column, error: Exception, limits: Limits, *, patient: bool
+    ) -> tuple[list[Column], Faults]:
+        faults: Faults = {}
+        kept: list[int] = []
+        for position, item in enumerate(items):
+            try:
+                dump(item)
+                kept.append(position)
+            except Exception as own:
+                refused = DataflowError(
+                    f"the item cannot be sent to another process, for it cannot be pickled: {type(own).__name__}: {own}"
+                )
+                faults[position] = Fault(refused, None)
+        results: Column = [None] * len(items)
+        if kept and faults:
+            few = None if limits is None else [limits[position] for position in kept]
+            message = dump(pack([items[position] for position in kept]))
+            (values,), failed = self._sent(message, len(kept), few, patient=patient)
+            for at, position in enumerate(kept):
+                results[position] = values[at]
+                if at in failed:
+                    faults[position] = failed[at]
+        elif kept:
+            faults = {position: Fault(error, None) for position in range(len(items))}
+        return [results], faults
+
+
+def _limits(work: Work) -> tuple[Limits, bool]:
+    """Return for each row the seconds that are left to it, and whether all are patient."""
+    tickets = [(part.frame.ticket, len(part.positions)) for part in work.parts]
+    patient = all(ticket.patient for ticket, _ in tickets)
+    if all(ticket.due is None for ticket, _ in tickets):
+        return None, patient
+    now = work.program.clock.now()
+    limits: list[float | None] = []
+    for ticket, count in tickets:
+        limits += [None if ticket.due is None else max(0.0, ticket.due - now)] * count
+    return limits, patient
+
+
+def _sent_away(items: list[Any]) -> list[Any]:
+    """Stand for what the ingress does."""
+    raise NotImplementedError
+
+
+class RaySession(ThreadsSession):
+    """A session on Ray Serve.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is deployed.
+    lowered : Lowered
+        How.
+    executor : RayServe
+        Whose session it is.
+    handle : DeploymentHandle
+        The ingress's.
+    loop : Loop
+        In which calls are made; the session ends it.
+    after : callable
+        Called when the session has ended.
+    """
+
+    def __init__(
+        self, plan: Plan, lowered: Lowered, executor: RayServe, handle: Any, loop: Loop, after: Callable[[], None]
+    ) -> None:
+        most = _CHUNK_TIMED if timed([plan.block]) else CHUNK
+        ceiling = max(1, min(most, executor.max_in_flight // _PARTS))
+        places = _PLACES + _MORE_PLACES * (lowered.ingress.most - 1)
+        name = f"deployment {lowered.ingress.name!r}"
+        self._line = Line(handle, "items", name, loop.loop)
+        self._reports = Line(handle, "report", name, loop.loop)
+        self._loop = loop
+        self._after = after
+        self._lowered = lowered
+        self._ray = executor
+        self._known: dict[str, SessionReport] = {}
+        requests = Requests(self._line, plan, pure=lowered.pure, ceiling=ceiling, places=places)
+        there = stage(_sent_away, batch=ceiling, max_wait=_MAX_WAIT, pure=lowered.pure, name="ray serve")
+        program = Program(make_plan(there, ()), SystemClock())
+        program.send(program.plan.steps[0].op, requests)
+        threads = Threads(workers=places + 1, max_in_flight=executor.max_in_flight, max_queue=executor.max_queue)
+        super().__init__(program, threads, Pool(places + 1, program.clock, threads), owns_pool=True)
+        self.plan = plan
+        self._linked = Program(plan, program.clock)  # it runs nothing: it knows whose an error is
+
+    def note(self, fault: Fault, index: int | None) -> str:
+        if not isinstance(fault, RemoteFault):
+            return "?"
+        if fault.op is None:
+            return fault.label or "?"
+        return self._linked.note(fault.error, fault.op, index, fault.place)
+
+    def stats(self) -> SessionReport:
+        whole = self._whole.report()
+        with contextlib.suppress(Exception):  # those that are known are better than none
+            self._ask_for_reports()
+        known = list(self._known.values())
+        return {
+            "executor": self._ray.name,
+            "digest": self.plan.digest,
+            "items": whole["items"],
+            "failures": whole["failures"],
+            "abandoned_threads": sum(report["abandoned_threads"] for report in known),
+            "steps": merged(self.plan, known),
+        }
+
+    def _ask_for_reports(self) -> None:
+        """Ask the ingress what it has done: each of its replicas, as far as the requests meet them."""
+        most = self._lowered.ingress.most
+        asked = [self._reports.answer((b"",), pure=True) for _ in range(1 if most == 1 else 4 * most)]
+
+        async def ask() -> list[tuple[str, SessionReport]]:
+            return list(await asyncio.gather(*asked))
+
+        self._known.update(self._loop.do(ask(), _REPORT_SECONDS))
+
+    def _leave(self, finish: bool) -> None:
+        left = self._left
+        if not finish:
+            self._line.give_up()
+        super()._leave(finish)
+        if not left:
+            self._loop.stop()
+            self._after()
