@@ -148,9 +148,7 @@ class Program:
         """Return what runs a step elsewhere; None where it is run in this process."""
         return self._away.get(id(op))
 
-    def construct(
-        self, *, all_replicas: bool = False, only: Callable[[ops.Call], bool] = lambda call: True
-    ) -> None:
+    def construct(self, *, all_replicas: bool = False, only: Callable[[ops.Call], bool] = lambda call: True) -> None:
         """Construct every class stage now, so that what cannot be constructed is known.
 
         Parameters

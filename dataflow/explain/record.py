@@ -14,6 +14,7 @@ steps      the flow's own steps, in an order in which they may run
 result     the slot that holds the flow's result
 bodies     the blocks of steps that steps hold, each once, however many hold it: ``{"id", "steps", "result"}``
 remarks    the decisions of the passes: ``{"by", "verdict", "subject", "reason"}``; a verdict is "did" or "refused"
+places     the processes that steps run in, where they are several: ``{"name", "steps", "asks", "reached", "why"}``
 ========== ===========================================================================================================
 
 A step is
@@ -39,9 +40,12 @@ origin     where the step's construct was written, or null
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from dataflow.explain.places import Place
 from dataflow.explain.wording import Wording, clean
 from dataflow.expr.origin import Origin
 from dataflow.graph import Value
@@ -51,7 +55,7 @@ from dataflow.plan import Block, Plan, Step
 SCHEMA = 1
 
 
-def to_json(plan: Plan, executor: str = "") -> str:
+def to_json(plan: Plan, executor: str = "", places: Sequence[Place] = ()) -> str:
     """Return a plan as JSON text.
 
     Examples
@@ -75,6 +79,7 @@ def to_json(plan: Plan, executor: str = "") -> str:
             {"by": row.by, "verdict": row.verdict, "subject": clean(row.subject), "reason": clean(row.reason)}
             for row in plan.remarks
         ],
+        "places": [dataclasses.asdict(place) for place in places],
     }
     return json.dumps(record, indent=2, default=_plain)
 

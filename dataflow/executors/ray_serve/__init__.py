@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from dataflow.executors.link import Program
 from dataflow.executors.planning import Planning
+from dataflow.executors.ray_serve.explaining import places
 from dataflow.executors.ray_serve.lowering import Lowered, lower
 from dataflow.executors.results import Bursts, OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.explain import Place
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
 from dataflow.passes import Pass
@@ -72,9 +74,38 @@ class RayServe(Planning):
         """Return what would be deployed."""
         return lower(self.plan(flow))
 
+    def places(self, plan: Plan) -> tuple[Place, ...]:
+        """Return what a plan's deployments are, to be explained."""
+        return places(lower(plan))
+
     def open(self, flow: Flow[Any, Any]) -> RaySession:
         """Deploy a flow and open a session on it; the application is deleted when the session ends."""
         return self._opened(self.plan(flow))
+
+    def app(self, flow: Flow[Any, Any]) -> Any:
+        """Return a flow as a `ray.serve.Application`, for ``serve run``, ``serve build`` and Serve's config files.
+
+        Its routes, its name and when it runs are then Ray Serve's to say; this executor's are not used.
+        """
+        from dataflow.executors.ray_serve.opening import built
+
+        return built(self, self.plan(flow))
+
+    @classmethod
+    def attach(cls, name: str, **options: Any) -> RaySession:
+        """Open a session on an application that runs already, and go on running when the session ends.
+
+        Parameters
+        ----------
+        name : str
+            The application's name.
+        **options
+            Of `RayServe`, as far as they say something of the session: ``address``, ``max_in_flight``, ``max_queue``,
+            ``start_timeout``.
+        """
+        from dataflow.executors.ray_serve.opening import attached
+
+        return attached(cls(name=name, **options))
 
     def map(
         self,

@@ -52,9 +52,7 @@ def answered(
             if position not in errors and (why := _problem([column[position] for column in columns])) is not None:
                 error = DataflowError(f"the result cannot be sent to another process: {why}")
                 errors[position] = sent(error, None, place)
-        kept = [
-            [None if position in errors else value for position, value in enumerate(column)] for column in columns
-        ]
+        kept = [[None if position in errors else value for position, value in enumerate(column)] for column in columns]
         return dump(Answer([pack(column) for column in kept], errors, batches or {}))
 
 

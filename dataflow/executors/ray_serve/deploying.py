@@ -48,13 +48,18 @@ def application(lowered: Lowered, shipment: Shipment, settings: Settings, share:
     return served.bind(shipment, settings, ingress.name, handles)
 
 
-def options_of(deployment: Deployment, share: Share) -> dict[str, Any]:
-    """Return what Ray Serve is told of a deployment."""
+def asked(deployment: Deployment, share: Share) -> dict[str, float]:
+    """Return what each replica asks for, by Ray's names."""
     cpus = share.cpus if deployment.cpus is None else deployment.cpus
     gpus = share.gpus if deployment.gpus is None and deployment.on_gpu else deployment.gpus
-    asked = {"num_cpus": cpus, "num_gpus": gpus, "memory": deployment.memory}
+    amounts = {"num_cpus": cpus, "num_gpus": gpus, "memory": deployment.memory}
+    return {name: value for name, value in amounts.items() if value is not None}
+
+
+def options_of(deployment: Deployment, share: Share) -> dict[str, Any]:
+    """Return what Ray Serve is told of a deployment."""
     options: dict[str, Any] = {
-        "ray_actor_options": {name: value for name, value in asked.items() if value is not None},
+        "ray_actor_options": asked(deployment, share),
         "max_ongoing_requests": ONGOING,
         "health_check_period_s": _HEALTH_SECONDS,
         "graceful_shutdown_wait_loop_s": _LOOK_SECONDS,

@@ -8,7 +8,8 @@ from typing import Any
 
 from dataflow.errors import ReplicaLost
 from dataflow.executors.aside import aside, go_on
-from dataflow.executors.ray_serve.payload import BY_VALUE, Message, size_of
+from dataflow.executors.ray_serve.lowering import BY_VALUE
+from dataflow.executors.ray_serve.payload import Message, size_of
 
 ATTEMPTS = 4
 """How often a call is made, where replicas die of it, or with it."""
@@ -118,5 +119,3 @@ def died(error: BaseException) -> bool:
 
 def _first_line(error: BaseException | None) -> str:
     return next(iter(str(error).strip().splitlines()), "")
-
-

@@ -19,6 +19,9 @@ from dataflow.passes.fuse import CPU
 from dataflow.plan import Plan, Step
 
 INGRESS = "ingress"
+BY_VALUE = 256 * 1024
+"""Bytes up to which a message is sent by value."""
+
 ROWS = 256
 """The most rows that are sent in one call to a step that takes them one by one."""
 
@@ -178,9 +181,8 @@ def _names(groups: Iterable[str]) -> dict[str, str]:
     for index, place in enumerate(groups):
         name = INGRESS if index == 0 else re.sub(r"[^A-Za-z0-9_.-]+", "_", place).strip("_") or "placement"
         taken = set(names.values())
-        names[place] = next(
-            each for number in range(1, len(taken) + 2) if (each := name if number == 1 else f"{name}-{number}") not in taken
-        )
+        others = (f"{name}-{number}" for number in range(2, len(taken) + 3))
+        names[place] = next(each for each in (name, *others) if each not in taken)
     return names
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import LoweringError
 from dataflow.executors.ray_serve.cluster import Hold, import_ray, quiet, resources, share_of
-from dataflow.executors.ray_serve.deploying import Share, application
+from dataflow.executors.ray_serve.deploying import Share, application, asked
 from dataflow.executors.ray_serve.failures import Sent, received
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered, lower
 from dataflow.executors.ray_serve.replica import Settings
 from dataflow.executors.ray_serve.session import Loop, RaySession
-from dataflow.executors.ray_serve.shipping import ship
+from dataflow.executors.ray_serve.shipping import Shipment, ship
 from dataflow.plan import Plan
 
 if TYPE_CHECKING:
@@ -42,20 +42,64 @@ def opened(executor: RayServe, plan: Plan) -> RaySession:
     """
     import_ray()
     lowered = lower(plan)
-    shipment = ship(plan, executor.passes)  # type: ignore[arg-type]  # made a tuple by the executor
+    shipment = ship(plan, executor.passes)
     with contextlib.ExitStack() as stack:
         hold = Hold(executor.address, http=executor.route_prefix is not None)
         stack.callback(hold.release)
-        name = executor.name if executor.name != "ray" else f"dataflow-{uuid.uuid4().hex[:8]}"
-        share = share_of(lowered)
-        settings = Settings(name, executor.stages_at_once, patient=True)
-        handle = _deployed(executor, application(lowered, shipment, settings, share), name)
-        stack.callback(_deleted, name)
         loop = Loop()
         stack.callback(loop.stop)
-        _await_ready(executor, handle, loop, name, lowered, share)
+        name = executor.name if executor.name != "ray" else f"dataflow-{uuid.uuid4().hex[:8]}"
+        handle = deploy(executor, lowered, shipment, name, loop)
         stack.pop_all()
     return RaySession(plan, lowered, executor, handle, loop, functools.partial(_ended, name, hold.release))
+
+
+def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, loop: Loop) -> Any:
+    """Deploy an application, wait until all its replicas are ready, and return the ingress's handle."""
+    share = share_of(lowered)
+    settings = Settings(name, executor.stages_at_once, patient=True)
+    handle = _deployed(executor, application(lowered, shipment, settings, share), name)
+    try:
+        _await_ready(executor, handle, loop, name, lowered, share)
+    except BaseException:
+        deleted(name)
+        raise
+    return handle
+
+
+def built(executor: RayServe, plan: Plan) -> Any:
+    """Return a plan as a Ray Serve application that nothing is waited for of."""
+    import_ray()
+    settings = Settings(executor.name, executor.stages_at_once, patient=False)
+    return application(lower(plan), ship(plan, executor.passes), settings, Share())
+
+
+def attached(executor: RayServe) -> RaySession:
+    """Return a session on an application that runs.
+
+    Raises
+    ------
+    LoweringError
+        Where there is none of this name.
+    """
+    import_ray()
+    from ray import serve
+
+    name = executor.name
+    with contextlib.ExitStack() as stack:
+        hold = Hold(executor.address, http=False)
+        stack.callback(hold.release)
+        running = sorted(serve.status().applications)
+        if name not in running:
+            raise LoweringError(f"no application named {name!r} runs: there are {', '.join(running) or 'none'}")
+        handle = serve.get_app_handle(name)
+        loop = Loop()
+        stack.callback(loop.stop)
+        line = Line(handle, "about", f"application {name!r}", loop.loop)
+        shipment: Shipment = loop.do(line.answer((b"",), pure=True), executor.start_timeout)
+        plan = shipment.plan()
+        stack.pop_all()
+    return RaySession(plan, lower(plan), executor, handle, loop, hold.release)
 
 
 def _deployed(executor: RayServe, app: Any, name: str) -> Any:
@@ -76,9 +120,7 @@ def _deployed(executor: RayServe, app: Any, name: str) -> Any:
     return handle
 
 
-def _await_ready(
-    executor: RayServe, handle: Any, loop: Loop, name: str, lowered: Lowered, share: Share
-) -> None:
+def _await_ready(executor: RayServe, handle: Any, loop: Loop, name: str, lowered: Lowered, share: Share) -> None:
     """Wait until all replicas are ready.
 
     Raises
@@ -112,38 +154,32 @@ def _await_ready(
 
 def _late(executor: RayServe, name: str, status: Any, lowered: Lowered, share: Share) -> str:
     """Return what to say of an application that is not ready in time."""
-    asked = {
-        "CPU": sum((share.cpus or 0.0 if each.cpus is None else each.cpus) * each.least for each in lowered.deployments),
-        "GPU": sum(
-            (share.gpus if each.gpus is None and each.on_gpu else each.gpus or 0.0) * each.least
-            for each in lowered.deployments
-        ),
-        "memory": sum((each.memory or 0.0) * each.least for each in lowered.deployments),
-    }
     has = resources()
-    wanted = ", ".join(
-        f"{amount:g} {what} of {has.get(what, 0.0):g}" for what, amount in asked.items() if amount
-    )
+    totals = {
+        what: sum(asked(each, share).get(option, 0.0) * each.least for each in lowered.deployments)
+        for option, what in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory"))
+    }
+    wanted = ", ".join(f"{amount:g} {what} of {has.get(what, 0.0):g}" for what, amount in totals.items() if amount)
     waiting = [
         f"{each}: {found.status.value.lower()}"
         for each, found in (status.deployments.items() if status is not None else ())
         if found.status != "HEALTHY"
     ]
     return (
-        f"{name!r} was not ready within {executor.start_timeout:g} s (start_timeout). It asks for {wanted or 'nothing'} "
-        f"that the cluster has; not ready: {'; '.join(waiting) or 'unknown'}. Ask for less (replicas, cpus, gpus, memory "
-        "of the stages), add nodes, or raise start_timeout"
+        f"{name!r} was not ready within {executor.start_timeout:g} s (start_timeout). It asks for "
+        f"{wanted or 'nothing'} that the cluster has; not ready: {'; '.join(waiting) or 'unknown'}. Ask for less "
+        "(replicas, cpus, gpus, memory of the stages), add nodes, or raise start_timeout"
     )
 
 
 def _ended(name: str, release: Callable[[], None]) -> None:
     try:
-        _deleted(name)
+        deleted(name)
     finally:
         release()
 
 
-def _deleted(name: str) -> None:
+def deleted(name: str) -> None:
     """Delete an application, and wait until its replicas have ended."""
     from ray import serve
 

@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 
-BY_VALUE = 256 * 1024
-"""Bytes up to which a message is sent by value."""
-
 _BESIDE = 64 * 1024  # bytes from which a buffer is sent beside the head, where a message is large
 _STACKED = 16 * 1024  # bytes up to which arrays that are alike are sent as one
 

@@ -135,9 +135,7 @@ class Ingress(Replica):
     def __init__(self, shipment: Shipment, settings: Settings, name: str, handles: Mapping[str, Any]) -> None:
         super().__init__(shipment, settings, name)
         loop = asyncio.get_running_loop()  # Ray Serve constructs it where it calls it
-        self._lines = {
-            other: Line(handle, "ready", f"deployment {other!r}", loop) for other, handle in handles.items()
-        }
+        self._lines = {other: Line(handle, "ready", f"deployment {other!r}", loop) for other, handle in handles.items()}
         self._session: ReplicaSession | None = None
         if self.failed is None:
             self._elsewhere = self._send_away(handles, loop)

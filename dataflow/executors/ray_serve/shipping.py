@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -48,7 +48,7 @@ class Shipment:
         return make_plan(flow, passes)
 
 
-def ship(plan: Plan, passes: tuple[str | Pass, ...] | str | None) -> Shipment:
+def ship(plan: Plan, passes: Iterable[str | Pass] | str | None) -> Shipment:
     """Return a plan's flow as it travels.
 
     Raises
@@ -149,5 +149,3 @@ def _shown(thing: Any) -> str:
     from dataflow.expr.stage import short_repr
 
     return short_repr(thing, 120)
-
-
