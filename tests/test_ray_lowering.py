@@ -48,7 +48,10 @@ def test_a_gpu_stage_has_its_own_unless_it_names_one() -> None:
 
 @pytest.mark.parametrize("options", [{"replicas": 2}, {"cpus": 2}, {"gpus": 0.5}, {"memory": 10**9}])
 def test_what_asks_for_something_of_its_own_gets_it(options: Any) -> None:
-    assert shape(df.stage(abs) >> placed(double, **options) >> str) == {"ingress": ("abs", "str"), "double": ("double",)}
+    assert shape(df.stage(abs) >> placed(double, **options) >> str) == {
+        "ingress": ("abs", "str"),
+        "double": ("double",),
+    }
 
 
 def test_a_pure_stage_used_twice_is_deployed_once() -> None:
@@ -102,15 +105,15 @@ def test_a_stage_on_a_gpu_asks_for_one() -> None:
 
 
 def test_names_are_such_that_ray_takes_them() -> None:
-    flow = placed(abs, placement="a b/c") >> placed(double, placement="a b:c") >> placed(str, placement="ingress") >> len
+    flow = (
+        placed(abs, placement="a b/c") >> placed(double, placement="a b:c") >> placed(str, placement="ingress") >> len
+    )
     assert list(shape(flow)) == ["ingress", "a_b_c", "a_b_c-2", "ingress-2"]
 
 
 def test_a_hop_carries_whole_batches() -> None:
     flow = (
-        df.stage(abs)
-        >> placed(double, placement="a", batch=32, max_wait=0.5)
-        >> placed(str, placement="b", pure=False)
+        df.stage(abs) >> placed(double, placement="a", batch=32, max_wait=0.5) >> placed(str, placement="b", pure=False)
     )
     (batch,), (rows,) = lowered(flow).named("a").hops, lowered(flow).named("b").hops
     assert (batch.rows, batch.max_wait, batch.pure) == (32, 0.5, True)

@@ -10,6 +10,7 @@ from dataflow.errors import ReplicaLost
 from dataflow.executors.aside import aside, go_on
 from dataflow.executors.ray_serve.lowering import BY_VALUE
 from dataflow.executors.ray_serve.payload import Message, size_of
+from dataflow.executors.ray_serve.watch import LOOK_SECONDS, Watch
 
 ATTEMPTS = 4
 """How often a call is made, where replicas die of it, or with it."""
@@ -31,10 +32,15 @@ class Line:
         What to call the deployment in errors.
     loop : asyncio.AbstractEventLoop
         In which calls are made: with some of Ray's settings a handle may be used in one event loop only.
+    watch : Watch, optional
+        Looks whether there is somebody to wait for, while an answer is outstanding.
     """
 
-    def __init__(self, handle: Any, method: str, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, handle: Any, method: str, name: str, loop: asyncio.AbstractEventLoop, watch: Watch | None = None
+    ) -> None:
         self.name = name
+        self._watch = watch
         self._handle = handle
         self._method = method
         self._loop = loop
@@ -77,6 +83,8 @@ class Line:
                 await asyncio.sleep(_PAUSE * 2**attempt)
             try:
                 return await self._send(message, options)
+            except ReplicaLost:
+                raise
             except Exception as error:
                 if not died(error):
                     raise
@@ -94,19 +102,42 @@ class Line:
             self._by_reference = method.options(_by_reference=True)
         send = self._by_value if size_of(message) <= BY_VALUE else self._by_reference
         response = send.remote(options, *message)
+        task = asyncio.current_task()
         try:
-            return await response
+            return await self._awaited(response)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
             if task is None or not task.cancelling():
-                raise ReplicaLost("the call was cancelled where it ran") from None
+                raise ConnectionError("the call was cancelled where it ran") from None
             response.cancel()
             raise
+        except ReplicaLost:
+            response.cancel()
+            raise
+
+    async def _awaited(self, response: Any) -> Any:
+        """Return what a response comes to, as long as there is somebody to wait for."""
+        if self._watch is None:
+            return await response
+        answer = asyncio.ensure_future(_result(response))
+        try:
+            while True:
+                done, _ = await asyncio.wait({answer}, timeout=LOOK_SECONDS)
+                if done:
+                    return answer.result()
+                problem = await self._watch.problem()
+                if problem is not None and not answer.done():
+                    raise ReplicaLost(f"{self.name} does not answer: {problem}")
+        finally:
+            answer.cancel()
 
     def give_up(self) -> None:
         """Give up all calls that are under way."""
         for future in list(self._under_way):
             future.cancel()
+
+
+async def _result(response: Any) -> Any:
+    return await response
 
 
 def died(error: BaseException) -> bool:

@@ -57,7 +57,7 @@ def opened(executor: RayServe, plan: Plan) -> RaySession:
 def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, loop: Loop) -> Any:
     """Deploy an application, wait until all its replicas are ready, and return the ingress's handle."""
     share = share_of(lowered)
-    settings = Settings(name, executor.stages_at_once, patient=True)
+    settings = Settings(name, executor.stages_at_once, executor.start_timeout, patient=True)
     handle = _deployed(executor, application(lowered, shipment, settings, share), name)
     try:
         _await_ready(executor, handle, loop, name, lowered, share)
@@ -70,7 +70,7 @@ def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, 
 def built(executor: RayServe, plan: Plan) -> Any:
     """Return a plan as a Ray Serve application that nothing is waited for of."""
     import_ray()
-    settings = Settings(executor.name, executor.stages_at_once, patient=False)
+    settings = Settings(executor.name, executor.stages_at_once, executor.start_timeout, patient=False)
     return application(lower(plan), ship(plan, executor.passes), settings, Share())
 
 

@@ -22,6 +22,7 @@ from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered, lower
 from dataflow.executors.ray_serve.payload import Message, dump, load, unpack
 from dataflow.executors.ray_serve.shipping import Shipment
+from dataflow.executors.ray_serve.watch import Watch
 from dataflow.executors.rows import Column, one_by_one
 from dataflow.executors.schedule.layout import Kind, kind_of
 from dataflow.executors.stats import SessionReport, StepStats
@@ -38,6 +39,8 @@ class Settings:
         Its name.
     workers : int
         The most steps that run at once in a replica of the ingress.
+    recovery : float
+        Seconds within which a replica that died is to be replaced.
     patient : bool
         Whether a constructor's error is kept until it is asked for, so that who opens a session gets the error itself;
         otherwise the replica fails with it, and Ray Serve reports it.
@@ -45,6 +48,7 @@ class Settings:
 
     application: str
     workers: int
+    recovery: float
     patient: bool
 
 
@@ -150,7 +154,9 @@ class Ingress(Replica):
         lookup = lookup_in(self.plan)
         places = 0
         for deployment in self.lowered.deployments[1:]:
-            line = Line(handles[deployment.name], "call", f"deployment {deployment.name!r}", loop)
+            handle = handles[deployment.name]
+            watch = Watch(handle.app_name, deployment.name, self.settings.recovery)
+            line = Line(handle, "call", f"deployment {deployment.name!r}", loop, watch)
             for hop in deployment.hops:
                 remote = Remote(steps[hop.step], hop, deployment, line, lookup)
                 self.program.send(steps[hop.step].op, remote)

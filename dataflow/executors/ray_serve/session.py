@@ -21,6 +21,7 @@ from dataflow.executors.ray_serve.engine import Limits
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered
 from dataflow.executors.ray_serve.payload import dump, load, pack, unpack
+from dataflow.executors.ray_serve.watch import Watch
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule import Work, timed
 from dataflow.executors.stats import SessionReport, merged
@@ -198,7 +199,8 @@ class RaySession(ThreadsSession):
         ceiling = max(1, min(most, executor.max_in_flight // _PARTS))
         places = _PLACES + _MORE_PLACES * (lowered.ingress.most - 1)
         name = f"deployment {lowered.ingress.name!r}"
-        self._line = Line(handle, "items", name, loop.loop)
+        watch = Watch(handle.app_name, lowered.ingress.name, executor.start_timeout)
+        self._line = Line(handle, "items", name, loop.loop, watch)
         self._reports = Line(handle, "report", name, loop.loop)
         self._loop = loop
         self._after = after
