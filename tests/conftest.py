@@ -71,6 +71,15 @@ def job(request: pytest.FixtureRequest, executor: Kind) -> Callable[..., Any]:
 # ------------------------------------------------------------------ what is slow to set up
 
 
+@pytest.fixture(scope="session")
+def ray_runs() -> Iterator[None]:
+    """Let Ray and Ray Serve run; the tests that ask for it are of the xdist group "ray", so that it is started once."""
+    from raycluster import cluster
+
+    with cluster():
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests of one flow on Ray Serve follow one another, so that it is deployed once."""
     ours = [index for index, item in enumerate(items) if item.path.name == "test_ray_conformance.py"]

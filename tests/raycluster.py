@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import dataflow as df
 from dataflow.executors.ray_serve.cluster import Hold
 from dataflow.executors.ray_serve.lowering import lower
-from dataflow.executors.ray_serve.opening import deleted, deploy
+from dataflow.executors.ray_serve.opening import attached, deleted, deploy
 from dataflow.executors.ray_serve.session import Loop
 from dataflow.executors.ray_serve.shipping import ship
 from dataflow.plan import Plan
@@ -26,6 +26,7 @@ def cluster() -> Iterator[None]:
     try:
         yield
     finally:
+        Kept.deployed.clear()
         hold.release()
 
 
@@ -47,4 +48,4 @@ class Kept(df.RayServe):
             finally:
                 loop.stop()
             self.deployed[key] = name
-        return self.attach(self.deployed[key], max_in_flight=self.max_in_flight, max_queue=self.max_queue)
+        return attached(self, self.deployed[key])

@@ -1,26 +1,18 @@
 """Ray Serve keeps the contract of executors, on a real Ray on this machine."""
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import settings
-from raycluster import Kept, cluster
+from raycluster import Kept
 
 from dataflow.testing import ExecutorConformance
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_runs() -> Iterator[None]:
-    with cluster():
-        yield
-    Kept.deployed.clear()
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300), pytest.mark.usefixtures("ray_runs")]
 
 
 class TestRayServe(ExecutorConformance):
     rounds = 10
+    examples = 3  # each is deployed
     differs: ClassVar = {
         "in process": "stages run in the replicas' processes, which see copies of what they are sent",
         "clock": "the replicas measure time themselves: a clock of this process could not be theirs",
@@ -33,7 +25,3 @@ class TestRayServe(ExecutorConformance):
     @pytest.fixture
     def strict(self) -> Any:
         return Kept(workers=1, max_queue=1)
-
-    def test_random_flows(self, executor: Any) -> None:
-        with settings(max_examples=4):
-            super().test_random_flows(executor)

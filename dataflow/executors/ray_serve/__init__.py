@@ -105,7 +105,7 @@ class RayServe(Planning):
         """
         from dataflow.executors.ray_serve.opening import attached
 
-        return attached(cls(name=name, **options))
+        return attached(cls(name=name, **options), name)
 
     def map(
         self,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from dataflow.executors.faults import Fault, Faults
-from dataflow.executors.ray_serve.answers import Answer, Lookup, column_faults
+from dataflow.executors.faults import Faults
+from dataflow.executors.ray_serve.answers import Lookup
+from dataflow.executors.ray_serve.exchange import exchange
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Deployment, Hop
-from dataflow.executors.ray_serve.payload import dump, load, pack, unpack
+from dataflow.executors.ray_serve.payload import Message
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule.work import Work
 from dataflow.plan import Step
@@ -45,19 +44,14 @@ class Remote:
 
     def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
         """Return the output columns, and the faults."""
-        count = len(inputs[0])
-        try:
-            message = dump([pack(column) for column in inputs])
-            answer: Answer = load(self._line.ask(message, self._step.name, pure=self._pure))
-        except Exception as error:
-            return self._failed(error, count)
-        for size, times in answer.batches.items():
-            for _ in range(times):
-                work.slot.stats.batch(size)
-        columns = [unpack(column) for column in answer.columns]
-        return columns, column_faults(answer, self._lookup)
+        op = self._step.stages[0]
+        columns, faults, answer = exchange(inputs, len(self._step.outputs), self._send, self._lookup, op)
+        if answer is not None:
+            for size, times in answer.batches.items():
+                for _ in range(times):
+                    work.slot.stats.batch(size)
+        return columns, faults
 
-    def _failed(self, error: Exception, count: int) -> tuple[list[Column], Faults]:
-        op: Any = self._step.stages[0]
-        faults: Faults = {position: Fault(error, op) for position in range(count)}
-        return [[None] * count for _ in self._step.outputs], faults
+    def _send(self, message: Message, rows: list[int]) -> Message:
+        answer: Message = self._line.ask(message, self._step.name, pure=self._pure)
+        return answer

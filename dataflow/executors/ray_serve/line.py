@@ -77,7 +77,7 @@ class Line:
 
     async def answer(self, message: Message, *options: Any, pure: bool) -> Any:
         """Return the answer to a message, in the loop."""
-        last: BaseException | None = None
+        last = ""
         for attempt in range(ATTEMPTS if pure else 1):
             if attempt:
                 await asyncio.sleep(_PAUSE * 2**attempt)
@@ -88,11 +88,10 @@ class Line:
             except Exception as error:
                 if not died(error):
                     raise
-                last = error
+                last = f"{type(error).__name__}: {_first_line(error)}"
         again = f"it was sent {ATTEMPTS} times" if pure else "what is not pure is not sent again"
         raise ReplicaLost(
-            f"a replica of {self.name} died, or cannot be reached, while it had this work; {again} "
-            f"({type(last).__name__}: {_first_line(last)})"
+            f"a replica of {self.name} died, or cannot be reached, while it had this work; {again} ({last})"
         )
 
     async def _send(self, message: Message, options: tuple[Any, ...]) -> Any:
@@ -102,11 +101,10 @@ class Line:
             self._by_reference = method.options(_by_reference=True)
         send = self._by_value if size_of(message) <= BY_VALUE else self._by_reference
         response = send.remote(options, *message)
-        task = asyncio.current_task()
         try:
             return await self._awaited(response)
         except asyncio.CancelledError:
-            if task is None or not task.cancelling():
+            if not _being_cancelled():
                 raise ConnectionError("the call was cancelled where it ran") from None
             response.cancel()
             raise
@@ -129,11 +127,18 @@ class Line:
                     raise ReplicaLost(f"{self.name} does not answer: {problem}")
         finally:
             answer.cancel()
+            del answer  # no cycle through the traceback of this frame
 
     def give_up(self) -> None:
         """Give up all calls that are under way."""
         for future in list(self._under_way):
             future.cancel()
+
+
+def _being_cancelled() -> bool:
+    """Return whether it is the call itself that is cancelled, and not what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _result(response: Any) -> Any:
@@ -148,5 +153,5 @@ def died(error: BaseException) -> bool:
     return not isinstance(error, (RayTaskError, AssertionError, TypeError, AttributeError))
 
 
-def _first_line(error: BaseException | None) -> str:
+def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "")

@@ -74,8 +74,8 @@ def built(executor: RayServe, plan: Plan) -> Any:
     return application(lower(plan), ship(plan, executor.passes), settings, Share())
 
 
-def attached(executor: RayServe) -> RaySession:
-    """Return a session on an application that runs.
+def attached(executor: RayServe, name: str) -> RaySession:
+    """Return a session on the application of this name, which runs.
 
     Raises
     ------
@@ -85,7 +85,6 @@ def attached(executor: RayServe) -> RaySession:
     import_ray()
     from ray import serve
 
-    name = executor.name
     with contextlib.ExitStack() as stack:
         hold = Hold(executor.address, http=False)
         stack.callback(hold.release)

@@ -167,7 +167,7 @@ class Ingress(Replica):
         """Run items that came together."""
         limits, patient = options
         try:
-            results, faults = await self.outcomes(unpack(load(message)), limits, patient=patient)
+            results, faults = await self.outcomes(unpack(load(message)[0]), limits, patient=patient)
         except Stopped as stopped:
             return dump(Answer([], {}, stop=sent(stopped.error, None, self.place)))
         return answered(self.plan, [results], faults, self.place)

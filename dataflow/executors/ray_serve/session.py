@@ -12,15 +12,15 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dataflow.errors import DataflowError
 from dataflow.executors.clock import SystemClock
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
-from dataflow.executors.ray_serve.answers import Answer, RemoteFault, column_faults, lookup_in
+from dataflow.executors.ray_serve.answers import RemoteFault, lookup_in
 from dataflow.executors.ray_serve.engine import Limits
+from dataflow.executors.ray_serve.exchange import exchange
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered
-from dataflow.executors.ray_serve.payload import dump, load, pack, unpack
+from dataflow.executors.ray_serve.payload import Message
 from dataflow.executors.ray_serve.watch import Watch
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule import Work, timed
@@ -45,6 +45,7 @@ _PLACES = 16  # how many requests may be under way at once, and for each replica
 _MORE_PLACES = 4
 _MAX_WAIT = 0.01  # seconds that an item waits at most for others that are coming
 _REPORT_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
 
 
 class Loop:
@@ -109,50 +110,15 @@ class Requests:
 
     def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
         """Return the results, and the faults."""
-        (items,) = inputs
         limits, patient = _limits(work)
-        try:
-            message = dump(pack(items))
-        except Exception as error:
-            return self._without_what_cannot_be_sent(items, error, limits, patient=patient)
-        return self._sent(message, len(items), limits, patient=patient)
 
-    def _sent(
-        self, message: tuple[Any, ...], count: int, limits: Limits, *, patient: bool
-    ) -> tuple[list[Column], Faults]:
-        try:
-            answer: Answer = load(self._line.ask(message, limits, patient, pure=self._pure))
-            faults = column_faults(answer, self._lookup)
-        except Exception as error:
-            return [[None] * count], {position: Fault(error, None) for position in range(count)}
-        return [unpack(answer.columns[0])], faults
+        def send(message: Message, rows: list[int]) -> Message:
+            few = limits and [limits[row] for row in rows]
+            answer: Message = self._line.ask(message, few, patient, pure=self._pure)
+            return answer
 
-    def _without_what_cannot_be_sent(
-        self, items: Column, error: Exception, limits: Limits, *, patient: bool
-    ) -> tuple[list[Column], Faults]:
-        faults: Faults = {}
-        kept: list[int] = []
-        for position, item in enumerate(items):
-            try:
-                dump(item)
-                kept.append(position)
-            except Exception as own:
-                refused = DataflowError(
-                    f"the item cannot be sent to another process, for it cannot be pickled: {type(own).__name__}: {own}"
-                )
-                faults[position] = Fault(refused, None)
-        results: Column = [None] * len(items)
-        if kept and faults:
-            few = None if limits is None else [limits[position] for position in kept]
-            message = dump(pack([items[position] for position in kept]))
-            (values,), failed = self._sent(message, len(kept), few, patient=patient)
-            for at, position in enumerate(kept):
-                results[position] = values[at]
-                if at in failed:
-                    faults[position] = failed[at]
-        elif kept:
-            faults = {position: Fault(error, None) for position in range(len(items))}
-        return [results], faults
+        columns, faults, _ = exchange(inputs, 1, send, self._lookup, None)
+        return columns, faults
 
 
 def _limits(work: Work) -> tuple[Limits, bool]:
@@ -171,6 +137,11 @@ def _limits(work: Work) -> tuple[Limits, bool]:
 def _sent_away(items: list[Any]) -> list[Any]:
     """Stand for what the ingress does."""
     raise NotImplementedError
+
+
+async def _closed(handle: Any) -> None:
+    """Close what a handle keeps open to find replicas and to reach them."""
+    await handle.shutdown_async()
 
 
 class RaySession(ThreadsSession):
@@ -202,6 +173,7 @@ class RaySession(ThreadsSession):
         watch = Watch(handle.app_name, lowered.ingress.name, executor.start_timeout)
         self._line = Line(handle, "items", name, loop.loop, watch)
         self._reports = Line(handle, "report", name, loop.loop)
+        self._handle = handle
         self._loop = loop
         self._after = after
         self._lowered = lowered
@@ -253,5 +225,7 @@ class RaySession(ThreadsSession):
             self._line.give_up()
         super()._leave(finish)
         if not left:
+            with contextlib.suppress(Exception):  # where Ray has gone, so has what is to be closed
+                self._loop.do(_closed(self._handle), _CLOSE_SECONDS)
             self._loop.stop()
             self._after()
