@@ -97,7 +97,8 @@ class Counted:
         type(self).made += 1
 
     def __call__(self, orders: list[Order]) -> list[Any]:
-        return [self.made if order == ("placed", "made") else obey(order, "placed") for order in orders]
+        asked = [isinstance(order, tuple) and order[1] == "made" for order in orders]
+        return [self.made if own else obey(order, "placed") for own, order in zip(asked, orders, strict=True)]
 
 
 def flow(**options: Any) -> Any:

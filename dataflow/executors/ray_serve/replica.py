@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import os
+import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dataflow.errors import LoweringError
+from dataflow.executors.aside import watch
 from dataflow.executors.batches import Batches
+from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import SystemClock
-from dataflow.executors.faults import Faults
+from dataflow.executors.faults import Failure, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.ray_serve.answers import Answer, answered, lookup_in
-from dataflow.executors.ray_serve.away import AHEAD, Remote
+from dataflow.executors.ray_serve.away import Remote
 from dataflow.executors.ray_serve.engine import Limits, ReplicaSession, Stopped
 from dataflow.executors.ray_serve.failures import Sent, sent
 from dataflow.executors.ray_serve.line import Line
@@ -26,6 +29,7 @@ from dataflow.executors.ray_serve.watch import Watch
 from dataflow.executors.rows import Column, one_by_one
 from dataflow.executors.schedule.layout import Kind, kind_of
 from dataflow.executors.stats import SessionReport, StepStats
+from dataflow.executors.threads.source import call_in
 from dataflow.plan import Plan
 
 
@@ -100,11 +104,30 @@ class Placed(Replica):
         super().__init__(shipment, settings, name)
         if self.failed is None:
             self._steps = {step.name: step for _, step in self.plan.walk()}
-        self._threads = ThreadPoolExecutor(2 * AHEAD, thread_name_prefix="dataflow-placed")
 
     async def call(self, options: tuple[str], *message: Any) -> Message:
-        """Run one batch through a step."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, options[0], message)
+        """Run one batch through a step: in a thread of its own, which is left behind if the call is given up."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Message] = loop.create_future()
+        cancel = threading.Event()
+
+        def work() -> None:
+            watch(cancel)
+            made = self._call(options[0], message)
+            call_in(loop, lambda: answer.done() or answer.set_result(made))
+
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(work,), name="dataflow-placed", daemon=True)
+        thread.start()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            cancel.set()
+            for call in self._steps[options[0]].stages:
+                target = self.program.target(call.stage)
+                if isinstance(target, Replicas):
+                    target.renew(thread)
+            raise
 
     async def ready(self, options: tuple[()], *message: Any) -> Sent | None:
         """Return why it is not ready, if it is not."""
@@ -177,6 +200,23 @@ class Ingress(Replica):
         if self._session is None or self._session.closed:
             self._session = self._new_session()  # the one before was ended by what a stage raised
         return await self._session.ask(items, limits, patient=patient)
+
+    async def run(self, items: list[Any], deadline: float | None = None) -> list[Any]:
+        """Run items that came together over HTTP, say, and return their results, or a `Failure` in the place of one.
+
+        Parameters
+        ----------
+        items : list
+            The items.
+        deadline : float, optional
+            Seconds within which they are to be done.
+        """
+        limits: Limits = None if deadline is None else [deadline] * len(items)
+        results, faults = await self.outcomes(items, limits, patient=False)
+        for index, fault in faults.items():
+            stage = "?" if fault.op is None else self.program.note(fault.error, fault.op, index, self.place)
+            results[index] = Failure(index, items[index], stage, fault.release())
+        return results
 
     async def ready(self, options: tuple[()], *message: Any) -> Sent | None:
         """Return why the application is not ready, if it is not."""
