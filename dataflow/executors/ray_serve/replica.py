@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import functools
 import os
 import threading
 from collections.abc import Mapping
@@ -114,7 +115,7 @@ class Placed(Replica):
         def work() -> None:
             watch(cancel)
             made = self._call(options[0], message)
-            call_in(loop, lambda: answer.done() or answer.set_result(made))
+            call_in(loop, functools.partial(_answer, answer, made))
 
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(work,), name="dataflow-placed", daemon=True)
@@ -231,3 +232,8 @@ class Ingress(Replica):
         """Return which replica this is, and what it has done."""
         assert self._session is not None
         return f"{os.uname().nodename}/{os.getpid()}", self._session.stats()
+
+
+def _answer(future: asyncio.Future[Message], made: Message) -> None:
+    if not future.done():
+        future.set_result(made)

@@ -185,6 +185,7 @@ class RaySession(ThreadsSession):
         program.send(program.plan.steps[0].op, requests)
         threads = Threads(workers=places + 1, max_in_flight=executor.max_in_flight, max_queue=executor.max_queue)
         super().__init__(program, threads, Pool(places + 1, program.clock, threads), owns_pool=True)
+        self.schedule.gives_up = True
         self.plan = plan
         self._linked = Program(plan, program.clock)  # it runs nothing: it knows whose an error is
 

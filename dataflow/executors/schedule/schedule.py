@@ -73,6 +73,9 @@ class Schedule:
         How many accepted items have no outcome yet.
     waiting : int
         How many of them have not begun to run.
+    gives_up : bool
+        Whether work that nobody wants any more is left at once, though nothing in it watches a clock: to leave it is
+        cheap, and does no harm.
     source : callable
         The moment until which batches had better wait for the items that a source is about to bring; before all time
         where none is.
@@ -89,6 +92,7 @@ class Schedule:
         self.ended: list[Ticket] = []
         self.in_flight = 0
         self.waiting = 0
+        self.gives_up = False
         self.source: Callable[[], float] = no_source
         self._clock: Clock = program.clock
         self._tracer = tracing.tracer()
@@ -117,7 +121,7 @@ class Schedule:
             [ticket.items],
             _Root(self, ticket),
             ticket=ticket,
-            timed=ticket.deadline is not None,
+            timed=self.gives_up or ticket.deadline is not None,
         )
         ticket.frame = frame
         for index in frame.layout.first:
