@@ -14,7 +14,7 @@ steps      the flow's own steps, in an order in which they may run
 result     the slot that holds the flow's result
 bodies     the blocks of steps that steps hold, each once, however many hold it: ``{"id", "steps", "result"}``
 remarks    the decisions of the passes: ``{"by", "verdict", "subject", "reason"}``; a verdict is "did" or "refused"
-places     the processes that steps run in, where they are several: ``{"name", "steps", "asks", "reached", "why"}``
+places     with an executor of several processes, where the steps run: ``{"name", "steps", "asks", "reached", "why"}``
 ========== ===========================================================================================================
 
 A step is
@@ -66,7 +66,7 @@ def to_json(plan: Plan, executor: str = "", places: Sequence[Place] = ()) -> str
     [('fused', ['abs', 'str'])]
     """
     recorder = _Recorder(plan)
-    record = {
+    record: dict[str, Any] = {
         "schema": SCHEMA,
         "executor": executor,
         "digest": plan.digest,
@@ -79,8 +79,9 @@ def to_json(plan: Plan, executor: str = "", places: Sequence[Place] = ()) -> str
             {"by": row.by, "verdict": row.verdict, "subject": clean(row.subject), "reason": clean(row.reason)}
             for row in plan.remarks
         ],
-        "places": [dataclasses.asdict(place) for place in places],
     }
+    if places:
+        record["places"] = [dataclasses.asdict(place) for place in places]
     return json.dumps(record, indent=2, default=_plain)
 
 
