@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import dataflow as df
-from dataflow.executors.ray_serve.deploying import ONGOING, Share, options_of
+from dataflow.executors.ray_serve.cluster import Share
+from dataflow.executors.ray_serve.deploying import ONGOING, options_of
 from dataflow.executors.ray_serve.lowering import Lowered, lower
 
 

@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from dataflow.executors.ray_serve.deploying import Share
 from dataflow.executors.ray_serve.lowering import Lowered
 
+_STATUS_SECONDS = 10.0
 _LEAST_CPUS = 0.01  # a share of a core: Ray counts in hundredths and less
 
 
@@ -110,10 +110,41 @@ def _serving() -> bool:
     return True
 
 
+def applications(seconds: float = _STATUS_SECONDS) -> dict[str, Any]:
+    """Return the status of each application by its name.
+
+    `ray.serve.status` waits for the controller however long it takes; this asks the same of it, and not for ever.
+    """
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+    from ray.serve.schema import ServeInstanceDetails
+
+    ray = _ray()
+    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    details = ray.get(controller.get_serve_instance_details.remote(), timeout=seconds)
+    found: dict[str, Any] = ServeInstanceDetails(**details)._get_status().applications
+    return found
+
+
 def resources() -> dict[str, float]:
     """Return what the cluster has."""
     has: dict[str, float] = _ray().cluster_resources()
     return has
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What a replica asks for where its stages do not say.
+
+    Parameters
+    ----------
+    cpus : float, optional
+        Cores; None leaves it to Ray Serve, which reserves one.
+    gpus : float
+        GPUs, where it has a stage on one.
+    """
+
+    cpus: float | None = None
+    gpus: float = 1.0
 
 
 def share_of(lowered: Lowered) -> Share:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from dataflow.executors.ray_serve.cluster import Share
 from dataflow.executors.ray_serve.lowering import Deployment, Lowered
 from dataflow.executors.ray_serve.replica import Ingress, Placed, Settings
 from dataflow.executors.ray_serve.shipping import Shipment
@@ -17,22 +17,6 @@ _HEALTH_SECONDS = 2.0  # how often a replica is looked at, so that a dead one is
 _LOOK_SECONDS = 0.1  # how often one that is to end looks whether it has anything to do
 _GRACE_SECONDS = 20.0  # how long one that is to end may go on with what it has
 _CONSTRUCTIONS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """What a replica asks for where its stages do not say.
-
-    Parameters
-    ----------
-    cpus : float, optional
-        Cores; None leaves it to Ray Serve, which reserves one.
-    gpus : float
-        GPUs, where it has a stage on one.
-    """
-
-    cpus: float | None = None
-    gpus: float = 1.0
 
 
 def application(lowered: Lowered, shipment: Shipment, settings: Settings, share: Share) -> Any:

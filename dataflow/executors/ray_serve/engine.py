@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dataflow.executors.aside import own_context
@@ -12,16 +12,17 @@ from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.schedule import Ticket
 from dataflow.executors.threads import Threads
-from dataflow.executors.threads.call import AwaitedCall, dropped
+from dataflow.executors.threads.call import dropped
 from dataflow.executors.threads.pool import Pool
 from dataflow.executors.threads.session import ThreadsSession
+from dataflow.executors.threads.source import call_in
 
 Limits = list[float | None] | None
 """For each item the seconds within which it is to be done; None where there are none."""
 
 
-class Request(AwaitedCall):
-    """Items that came together, whose outcomes go back together.
+class Request(Ticket):
+    """Items that came together, whose outcomes go back together, to the event loop that asked.
 
     Parameters
     ----------
@@ -35,14 +36,14 @@ class Request(AwaitedCall):
         Seconds after which those that are not done fail.
     """
 
-    __slots__ = ("faults", "open", "results")
+    __slots__ = ("_loop", "error", "faults", "future", "open", "results")
 
     def __init__(self, session: ThreadsSession, items: list[Any], *, patient: bool, deadline: float | None) -> None:
-        Ticket.__init__(
-            self, items, patient=patient, context=own_context(), deadline=deadline, since=session.pool.clock.now()
+        super().__init__(
+            items, patient=patient, context=own_context(), deadline=deadline, since=session.pool.clock.now()
         )
-        self.session = session
-        self.future = self._promise()
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[tuple[list[Any], Faults]] = self._loop.create_future()
         self.error: BaseException | None = None
         self.open = len(items)  # how many have no outcome yet
         self.results: list[Any] = [None] * len(items)
@@ -57,14 +58,12 @@ class Request(AwaitedCall):
         self.faults.update(faults)
         self.open -= len(faults)
 
-    @property
-    def failures(self) -> int:
-        return len(self.faults)
-
     def deliver(self) -> None:
-        """Give the future the outcomes, in its loop."""
-        session, self.session = self.session, None
-        if session is None or self.future.done():
+        """Give the future the outcomes, from any thread."""
+        call_in(self._loop, self._deliver)
+
+    def _deliver(self) -> None:
+        if self.future.done():
             return
         if self.error is not None:
             self.future.set_exception(Stopped(self.error))
@@ -98,11 +97,32 @@ class ReplicaSession(ThreadsSession):
     def __init__(self, program: Program, workers: int, elsewhere: int) -> None:
         executor = Threads(workers=workers + elsewhere)
         pool = Pool(workers + elsewhere, program.clock, executor)
+        self._requests: set[Request] = set()
         super().__init__(program, executor, pool, owns_pool=True)
 
     @property
     def hurried(self) -> bool:
-        return any(not call.patient for call in list(self._calls))
+        return any(not request.patient for request in self._requests)
+
+    @property
+    def lone(self) -> bool:
+        return False
+
+    def settled(self) -> list[Callable[[], None]]:
+        ended = [ticket for ticket in self.schedule.ended if isinstance(ticket, Request)]
+        calls = super().settled()
+        for request in ended:
+            self._requests.discard(request)
+            self._whole.count(len(request.items), len(request.faults), 0.0)
+            calls.append(request.deliver)
+        return calls
+
+    def _interrupt(self, tickets: set[Ticket], error: BaseException) -> None:
+        super()._interrupt(tickets, error)
+        for request in list(self._requests):
+            if request in tickets:
+                request.error = error
+            self.schedule.cancel(request)
 
     async def ask(self, items: list[Any], limits: Limits, *, patient: bool) -> tuple[list[Any], Faults]:
         """Return the results of items, with None where one failed, and the faults."""
@@ -123,14 +143,20 @@ class ReplicaSession(ThreadsSession):
         request = Request(self, items, patient=patient, deadline=deadline)
         with self.pool.lock:
             self._check_open()
-            self._calls.add(request)
+            self._requests.add(request)
             self.schedule.accept(request)
             calls = self.pool.changed(self)
         for call in calls:
             call()
         try:
-            outcome: tuple[list[Any], Faults] = await request.future
-            return outcome
+            return await request.future
         except asyncio.CancelledError:
-            self.withdraw(request)
+            self._withdraw(request)
             raise
+
+    def _withdraw(self, request: Request) -> None:
+        with self.pool.lock:
+            self.schedule.cancel(request)
+            calls = self.pool.changed(self)
+        for call in calls:
+            call()

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import LoweringError
-from dataflow.executors.ray_serve.cluster import Hold, import_ray, quiet, resources, share_of
-from dataflow.executors.ray_serve.deploying import Share, application, asked
+from dataflow.executors.ray_serve.cluster import Hold, Share, applications, import_ray, quiet, resources, share_of
+from dataflow.executors.ray_serve.deploying import application, asked
 from dataflow.executors.ray_serve.failures import Sent, received
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered, lower
@@ -88,7 +88,7 @@ def attached(executor: RayServe, name: str) -> RaySession:
     with contextlib.ExitStack() as stack:
         hold = Hold(executor.address, http=False)
         stack.callback(hold.release)
-        running = sorted(serve.status().applications)
+        running = sorted(applications())
         if name not in running:
             raise LoweringError(f"no application named {name!r} runs: there are {', '.join(running) or 'none'}")
         handle = serve.get_app_handle(name)
@@ -106,7 +106,7 @@ def _deployed(executor: RayServe, app: Any, name: str) -> Any:
     from ray import serve
 
     with quiet():
-        if name in serve.status().applications:
+        if name in applications():
             raise LoweringError(
                 f"an application named {name!r} runs already: open a session on it with RayServe.attach({name!r}), or "
                 "give this one another name"
@@ -129,8 +129,6 @@ def _await_ready(executor: RayServe, handle: Any, loop: Loop, name: str, lowered
     Exception
         What a constructor raised.
     """
-    from ray import serve
-
     until = time.monotonic() + executor.start_timeout
     line = Line(handle, "ready", f"application {name!r}", loop.loop)
     future = asyncio.run_coroutine_threadsafe(line.answer((b"",), pure=True), loop.loop)
@@ -140,7 +138,7 @@ def _await_ready(executor: RayServe, handle: Any, loop: Loop, name: str, lowered
                 failed: Sent | None = future.result(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
                 break
             except concurrent.futures.TimeoutError:
-                status = serve.status().applications.get(name)
+                status = applications().get(name)
                 if status is not None and status.status == "DEPLOY_FAILED":
                     raise LoweringError(f"Ray Serve could not deploy {name!r}: {status.message}") from None
                 if time.monotonic() >= until:
@@ -185,5 +183,5 @@ def deleted(name: str) -> None:
     with contextlib.suppress(Exception), quiet():  # where Ray has gone, so has the application
         serve.delete(name, _blocking=False)
         until = time.monotonic() + _END_SECONDS
-        while name in serve.status().applications and time.monotonic() < until:
+        while name in applications() and time.monotonic() < until:
             time.sleep(_GONE_SECONDS)

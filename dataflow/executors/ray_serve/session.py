@@ -189,6 +189,10 @@ class RaySession(ThreadsSession):
         self.plan = plan
         self._linked = Program(plan, program.clock)  # it runs nothing: it knows whose an error is
 
+    @property
+    def lone(self) -> bool:
+        return False  # no item is run here
+
     def note(self, fault: Fault, index: int | None) -> str:
         if not isinstance(fault, RemoteFault):
             return "?"

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+from dataflow.executors.ray_serve.cluster import applications
+
 LOOK_SECONDS = 3.0
 """Seconds without an answer after which it is looked, and then again and again."""
 
@@ -54,11 +56,10 @@ class Watch:
     def _look(self) -> int | str:
         """Return how many replicas run, or why there will be none."""
         import ray
-        from ray import serve
 
         if not ray.is_initialized():
             return "this process is not connected to Ray any more"
-        found = serve.status().applications.get(self._application)
+        found = applications(LOOK_SECONDS).get(self._application)
         if found is None:
             return f"the application {self._application!r} has been deleted"
         deployment = found.deployments.get(self._deployment)
