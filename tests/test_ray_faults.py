@@ -138,6 +138,13 @@ def test_what_hangs_fails_by_its_deadline_and_others_go_on(session: Any, where: 
     assert session.run((where, "value", 1), deadline=60) == 1
 
 
+def test_nobody_waits_for_what_travels_in_the_same_request(session: Any) -> None:
+    hanging = [session.submit(("ingress", "hang")) for _ in range(3)]
+    quick = [session.submit(number) for number in range(40)]
+    assert [future.result(LIMIT) for future in quick] == list(range(40))
+    assert all(future.cancel() for future in hanging)
+
+
 def test_an_item_can_be_cancelled(session: Any) -> None:
     future = session.submit(("ingress", "hang"))
     assert session.run(5) == 5

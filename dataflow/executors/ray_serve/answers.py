@@ -32,28 +32,32 @@ class Answer:
         How many calls of batched stages were made with each size.
     stop : Sent, optional
         What ends everything, as KeyboardInterrupt does.
+    positions : list of int, optional
+        Whose outcomes these are, of those that were asked for; all of them where it does not say.
+    rest : int, optional
+        Under which number the others are to be asked for; None where these were the last.
     """
 
     columns: list[Any]
     faults: dict[int, Sent]
     batches: Mapping[int, int] = dataclasses.field(default_factory=dict)
     stop: Sent | None = None
+    positions: list[int] | None = None
+    rest: int | None = None
 
 
-def answered(
-    plan: Plan, columns: list[Column], faults: Faults, place: str, batches: Mapping[int, int] | None = None
-) -> Message:
+def answered(plan: Plan, columns: list[Column], faults: Faults, place: str, **more: Any) -> Message:
     """Return an answer as it is sent; a result that cannot be pickled is its item's failure."""
     errors = {position: fault_sent(plan, fault, place) for position, fault in faults.items()}
     try:
-        return dump(Answer([pack(column) for column in columns], errors, batches or {}))
+        return dump(Answer([pack(column) for column in columns], errors, **more))
     except Exception:
         for position in range(len(columns[0])):
             if position not in errors and (why := _problem([column[position] for column in columns])) is not None:
                 error = DataflowError(f"the result cannot be sent to another process: {why}")
                 errors[position] = sent(error, None, place)
         kept = [[None if position in errors else value for position, value in enumerate(column)] for column in columns]
-        return dump(Answer([pack(column) for column in kept], errors, batches or {}))
+        return dump(Answer([pack(column) for column in kept], errors, **more))
 
 
 def column_faults(answer: Answer, lookup: Lookup) -> Faults:

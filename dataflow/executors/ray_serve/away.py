@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataflow.executors.faults import Faults
-from dataflow.executors.ray_serve.answers import Lookup
+from dataflow.executors.ray_serve.answers import Answer, Lookup
 from dataflow.executors.ray_serve.exchange import exchange
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Deployment, Hop
-from dataflow.executors.ray_serve.payload import Message
+from dataflow.executors.ray_serve.payload import Message, load
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule.work import Work
 from dataflow.plan import Step
@@ -52,6 +52,6 @@ class Remote:
                     work.slot.stats.batch(size)
         return columns, faults
 
-    def _send(self, message: Message, rows: list[int]) -> Message:
-        answer: Message = self._line.ask(message, self._step.name, pure=self._pure)
+    def _send(self, message: Message, rows: list[int]) -> Answer:
+        answer: Answer = load(self._line.ask(message, self._step.name, pure=self._pure))
         return answer

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dataflow.executors.aside import own_context
@@ -14,8 +13,14 @@ from dataflow.executors.schedule import Ticket
 from dataflow.executors.threads import Threads
 from dataflow.executors.threads.call import dropped
 from dataflow.executors.threads.pool import Pool
-from dataflow.executors.threads.session import ThreadsSession
+from dataflow.executors.threads.session import TOGETHER, ThreadsSession
 from dataflow.executors.threads.source import call_in
+
+LINGER = 0.005
+"""Seconds for which outcomes wait for others of the same request, if nobody knows how long those take."""
+
+Outcomes = tuple[list[int], list[Any], Faults]
+"""The numbers of items in their request, ascending; their results, None where one failed; the faults, by place."""
 
 Limits = list[float | None] | None
 """For each item the seconds within which it is to be done; None where there are none."""
@@ -124,39 +129,92 @@ class ReplicaSession(ThreadsSession):
                 request.error = error
             self.schedule.cancel(request)
 
-    async def ask(self, items: list[Any], limits: Limits, *, patient: bool) -> tuple[list[Any], Faults]:
-        """Return the results of items, with None where one failed, and the faults."""
-        if limits is None:
-            return await self._ask(items, None, patient=patient)
-        results: list[Any] = []
-        faults: Faults = {}
-        runs = [(limit, list(run)) for limit, run in itertools.groupby(range(len(items)), key=limits.__getitem__)]
-        parts = await asyncio.gather(
-            *(self._ask([items[at] for at in run], limit, patient=patient) for limit, run in runs)
-        )
-        for values, failed in parts:
-            faults.update({len(results) + position: fault for position, fault in failed.items()})
-            results += values
-        return results, faults
+    def begin(self, items: list[Any], limits: Limits, *, patient: bool) -> Pending:
+        """Begin to run items that came together.
 
-    async def _ask(self, items: list[Any], deadline: float | None, *, patient: bool) -> tuple[list[Any], Faults]:
-        request = Request(self, items, patient=patient, deadline=deadline)
+        Those of a job go through the flow together. Others go together only if they are quick, for together they end.
+        """
+        most = len(items) if patient else self.schedule.chunk(TOGETHER) or 1
+        requests: list[tuple[int, Request]] = []
         with self.pool.lock:
             self._check_open()
-            self._requests.add(request)
-            self.schedule.accept(request)
+            start = 0
+            while start < len(items):
+                limit = None if limits is None else limits[start]
+                stop = start + 1
+                while stop < len(items) and stop - start < most and (limits is None or limits[stop] == limit):
+                    stop += 1
+                request = Request(self, items[start:stop], patient=patient, deadline=limit)
+                requests.append((start, request))
+                self._requests.add(request)
+                self.schedule.accept(request)
+                start = stop
             calls = self.pool.changed(self)
         for call in calls:
             call()
-        try:
-            return await request.future
-        except asyncio.CancelledError:
-            self._withdraw(request)
-            raise
+        return Pending(self, requests, patient=patient)
 
-    def _withdraw(self, request: Request) -> None:
+    def withdraw_all(self, requests: Iterable[Request]) -> None:
+        """Take the work of items out of the queues."""
         with self.pool.lock:
-            self.schedule.cancel(request)
+            for request in requests:
+                self.schedule.cancel(request)
             calls = self.pool.changed(self)
         for call in calls:
             call()
+
+
+class Pending:
+    """Items that came together and have not all had their outcome.
+
+    Parameters
+    ----------
+    session : ReplicaSession
+        Where.
+    requests : list of (int, Request)
+        The items, in parts that end by themselves, each with the number of its first item.
+    patient : bool
+        Whether nobody minds if those that are done wait for the others.
+    """
+
+    def __init__(self, session: ReplicaSession, requests: list[tuple[int, Request]], *, patient: bool) -> None:
+        self._session = session
+        self._left = requests
+        self._patient = patient
+
+    @property
+    def left(self) -> bool:
+        """Whether there are outcomes to come."""
+        return bool(self._left)
+
+    async def some(self, *, whole: bool) -> Outcomes:
+        """Return outcomes: all of them, or (if not `whole`) those there are when the others have lingered for a while.
+
+        Raises
+        ------
+        Stopped
+            Where a stage has raised what ends everything.
+        """
+        futures = {request.future for _, request in self._left}
+        if futures and (self._patient or whole):
+            await asyncio.wait(futures)
+        elif futures:
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+            if any(not future.done() for future in futures):
+                await asyncio.wait(futures, timeout=LINGER)
+        done = [(start, request) for start, request in self._left if request.future.done()]
+        self._left = [(start, request) for start, request in self._left if not request.future.done()]
+        positions: list[int] = []
+        values: list[Any] = []
+        faults: Faults = {}
+        for start, request in done:
+            results, failed = request.future.result()
+            faults.update({len(positions) + at: fault for at, fault in failed.items()})
+            positions += range(start, start + len(results))
+            values += results
+        return positions, values, faults
+
+    def give_up(self) -> None:
+        """Forget those that have no outcome yet."""
+        self._session.withdraw_all(request for _, request in self._left)
+        self._left = []

@@ -8,11 +8,11 @@ from typing import Any
 from dataflow.errors import DataflowError
 from dataflow.executors.faults import Fault, Faults, outcome
 from dataflow.executors.ray_serve.answers import Answer, Lookup, column_faults
-from dataflow.executors.ray_serve.payload import Message, dump, load, pack, unpack
+from dataflow.executors.ray_serve.payload import Message, dump, pack, unpack
 from dataflow.executors.rows import Column
 from dataflow.graph import ops
 
-Send = Callable[[Message, list[int]], Message]
+Send = Callable[[Message, list[int]], Answer]
 """Sends a message that holds these of the rows, and returns the answer."""
 
 
@@ -68,7 +68,7 @@ def exchange(
 
 
 def _ask(send: Send, message: Message, rows: list[int], lookup: Lookup) -> tuple[Answer, Faults]:
-    answer: Answer = load(send(message, rows))
+    answer = send(message, rows)
     return answer, column_faults(answer, lookup)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import dataclasses
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from dataflow.executors.faults import Failure, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.ray_serve.answers import Answer, answered, lookup_in
 from dataflow.executors.ray_serve.away import Remote
-from dataflow.executors.ray_serve.engine import Limits, ReplicaSession, Stopped
+from dataflow.executors.ray_serve.engine import Limits, Pending, ReplicaSession, Stopped
 from dataflow.executors.ray_serve.failures import Sent, sent
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered, lower
@@ -32,6 +33,11 @@ from dataflow.executors.schedule.layout import Kind, kind_of
 from dataflow.executors.stats import SessionReport, StepStats
 from dataflow.executors.threads.source import call_in
 from dataflow.plan import Plan
+
+GONE = -1
+"""The number of what is not known here: a replica before this one knew it."""
+
+_KEPT_SECONDS = 30.0  # how long outcomes are kept that nobody asks for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +146,7 @@ class Placed(Replica):
             columns, faults = self._run(name, [unpack(column) for column in load(message)], stats)
         except BaseException as error:  # KeyboardInterrupt ends everything where it was asked for, not here
             return dump(Answer([], {}, stop=sent(error, None, self.place)))
-        return answered(self.plan, columns, faults, self.place, stats.report()["batches"])
+        return answered(self.plan, columns, faults, self.place, batches=stats.report()["batches"])
 
     def _run(self, name: str, inputs: list[Column], stats: StepStats) -> tuple[list[Column], Faults]:
         step = self._steps[name]
@@ -164,6 +170,8 @@ class Ingress(Replica):
         super().__init__(shipment, settings, name)
         loop = asyncio.get_running_loop()  # Ray Serve constructs it where it calls it
         self._lines = {other: Line(handle, "ready", f"deployment {other!r}", loop) for other, handle in handles.items()}
+        self._numbers = itertools.count()
+        self._pending: dict[int, tuple[Pending, asyncio.TimerHandle]] = {}
         self._session: ReplicaSession | None = None
         if self.failed is None:
             self._elsewhere = self._send_away(handles, loop)
@@ -190,17 +198,41 @@ class Ingress(Replica):
     async def items(self, options: tuple[Limits, bool], *message: Any) -> Message:
         """Run items that came together."""
         limits, patient = options
-        try:
-            results, faults = await self.outcomes(unpack(load(message)[0]), limits, patient=patient)
-        except Stopped as stopped:
-            return dump(Answer([], {}, stop=sent(stopped.error, None, self.place)))
-        return answered(self.plan, [results], faults, self.place)
+        return await self._answer(self._begin(unpack(load(message)[0]), limits, patient=patient))
 
-    async def outcomes(self, items: list[Any], limits: Limits, *, patient: bool) -> tuple[list[Any], Faults]:
-        """Return the results of items, with None where one failed, and the faults."""
+    async def rest(self, options: tuple[int], *message: Any) -> Message:
+        """Go on with items of which some have been answered."""
+        pending, forget = self._pending.pop(options[0], (None, None))
+        if pending is None or forget is None:
+            return dump(Answer([], {}, rest=GONE))
+        forget.cancel()
+        return await self._answer(pending)
+
+    def _begin(self, items: list[Any], limits: Limits, *, patient: bool) -> Pending:
         if self._session is None or self._session.closed:
             self._session = self._new_session()  # the one before was ended by what a stage raised
-        return await self._session.ask(items, limits, patient=patient)
+        return self._session.begin(items, limits, patient=patient)
+
+    async def _answer(self, pending: Pending) -> Message:
+        """Answer with the outcomes that there are soon, and keep the others until they are asked for."""
+        try:
+            positions, results, faults = await pending.some(whole=self.lowered.ingress.most > 1)
+        except Stopped as stopped:
+            return dump(Answer([], {}, stop=sent(stopped.error, None, self.place)))
+        except asyncio.CancelledError:
+            pending.give_up()
+            raise
+        if not pending.left and positions == list(range(len(positions))):
+            return answered(self.plan, [results], faults, self.place)
+        rest = next(self._numbers) if pending.left else None
+        if rest is not None:  # whoever asks for the others comes here: this is the only replica
+            forget = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._forget, rest)
+            self._pending[rest] = pending, forget
+        return answered(self.plan, [results], faults, self.place, positions=positions, rest=rest)
+
+    def _forget(self, number: int) -> None:
+        pending, _ = self._pending.pop(number)
+        pending.give_up()
 
     async def run(self, items: list[Any], deadline: float | None = None) -> list[Any]:
         """Run items that came together over HTTP, say, and return their results, or a `Failure` in the place of one.
@@ -213,7 +245,12 @@ class Ingress(Replica):
             Seconds within which they are to be done.
         """
         limits: Limits = None if deadline is None else [deadline] * len(items)
-        results, faults = await self.outcomes(items, limits, patient=False)
+        pending = self._begin(items, limits, patient=False)
+        try:
+            _, results, faults = await pending.some(whole=True)
+        except asyncio.CancelledError:
+            pending.give_up()
+            raise
         for index, fault in faults.items():
             stage = "?" if fault.op is None else self.program.note(fault.error, fault.op, index, self.place)
             results[index] = Failure(index, items[index], stage, fault.release())

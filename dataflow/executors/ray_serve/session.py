@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataflow.executors.clock import SystemClock
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
-from dataflow.executors.ray_serve.answers import RemoteFault, lookup_in
-from dataflow.executors.ray_serve.engine import Limits
-from dataflow.executors.ray_serve.exchange import exchange
+from dataflow.executors.ray_serve.answers import RemoteFault
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered
-from dataflow.executors.ray_serve.payload import Message
+from dataflow.executors.ray_serve.requests import MAX_WAIT, Requests
 from dataflow.executors.ray_serve.watch import Watch
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule import Work, timed
@@ -43,7 +41,6 @@ _CHUNK_TIMED = 16  # where the flow watches a clock, which runs for an item from
 _PARTS = 4  # a job's request is at most this part of what may be in flight, so that several are under way
 _PLACES = 16  # how many requests may be under way at once, and for each replica of the ingress but the first
 _MORE_PLACES = 4
-_MAX_WAIT = 0.01  # seconds that an item waits at most for others that are coming
 _REPORT_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
 
@@ -80,58 +77,6 @@ class Loop:
             task.cancel()
         self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-
-
-class Requests:
-    """Sends items to the ingress.
-
-    Parameters
-    ----------
-    line : Line
-        The way there.
-    plan : Plan
-        Which runs there.
-    pure : bool
-        Whether items may be sent again.
-    ceiling : int
-        The most items a request.
-    places : int
-        How many may be under way at once.
-    """
-
-    max_wait = _MAX_WAIT
-
-    def __init__(self, line: Line, plan: Plan, *, pure: bool, ceiling: int, places: int) -> None:
-        self.ceiling = ceiling
-        self.places = places
-        self._line = line
-        self._pure = pure
-        self._lookup = lookup_in(plan)
-
-    def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
-        """Return the results, and the faults."""
-        limits, patient = _limits(work)
-
-        def send(message: Message, rows: list[int]) -> Message:
-            few = limits and [limits[row] for row in rows]
-            answer: Message = self._line.ask(message, few, patient, pure=self._pure)
-            return answer
-
-        columns, faults, _ = exchange(inputs, 1, send, self._lookup, None)
-        return columns, faults
-
-
-def _limits(work: Work) -> tuple[Limits, bool]:
-    """Return for each row the seconds that are left to it, and whether all are patient."""
-    tickets = [(part.frame.ticket, len(part.positions)) for part in work.parts]
-    patient = all(ticket.patient for ticket, _ in tickets)
-    if all(ticket.due is None for ticket, _ in tickets):
-        return None, patient
-    now = work.program.clock.now()
-    limits: list[float | None] = []
-    for ticket, count in tickets:
-        limits += [None if ticket.due is None else max(0.0, ticket.due - now)] * count
-    return limits, patient
 
 
 def _sent_away(items: list[Any]) -> list[Any]:
@@ -179,8 +124,11 @@ class RaySession(ThreadsSession):
         self._lowered = lowered
         self._ray = executor
         self._known: dict[str, SessionReport] = {}
-        requests = Requests(self._line, plan, pure=lowered.pure, ceiling=ceiling, places=places)
-        there = stage(_sent_away, batch=ceiling, max_wait=_MAX_WAIT, pure=lowered.pure, name="ray serve")
+        self._rest = Line(handle, "rest", name, loop.loop, watch)
+        requests = Requests(
+            self._line, self._rest, plan, self._early, pure=lowered.pure, ceiling=ceiling, places=places
+        )
+        there = stage(_sent_away, batch=ceiling, max_wait=MAX_WAIT, pure=lowered.pure, name="ray serve")
         program = Program(make_plan(there, ()), SystemClock())
         program.send(program.plan.steps[0].op, requests)
         threads = Threads(workers=places + 1, max_in_flight=executor.max_in_flight, max_queue=executor.max_queue)
@@ -214,6 +162,14 @@ class RaySession(ThreadsSession):
             "steps": merged(self.plan, known),
         }
 
+    def _early(self, work: Work, rows: Sequence[int], columns: list[Column], faults: Faults) -> None:
+        """Take the outcomes of some of a work's rows before the others have theirs."""
+        with self.pool.lock:
+            self.schedule.finish_some(work, rows, columns, faults)
+            calls = self.pool.changed(self)
+        for call in calls:
+            call()
+
     def _ask_for_reports(self) -> None:
         """Ask the ingress what it has done: each of its replicas, as far as the requests meet them."""
         most = self._lowered.ingress.most
@@ -228,6 +184,7 @@ class RaySession(ThreadsSession):
         left = self._left
         if not finish:
             self._line.give_up()
+            self._rest.give_up()
         super()._leave(finish)
         if not left:
             with contextlib.suppress(Exception):  # where Ray has gone, so has what is to be closed

@@ -16,7 +16,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dataflow.errors import DeadlineExceeded
@@ -178,6 +178,13 @@ class Schedule:
             self._fail_changers(work)
         work.deliver()
         self._settle()
+
+    def finish_some(self, work: Work, rows: Sequence[int], columns: list[Column], faults: Faults) -> None:
+        """Take some of a work's rows back while the others are still being run; see `Work.deliver_some`."""
+        if not work.left:
+            work.slot.stats.count(len(rows), len(faults), 0.0)
+            work.deliver_some(rows, columns, faults)
+            self._settle()
 
     def forget(self, work: Work) -> None:
         """Take work back that has come to nothing, for it was interrupted."""

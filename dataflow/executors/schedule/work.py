@@ -230,6 +230,33 @@ class Work:
             return one_by_one(self.program, op, self.program.function(op), inputs)
         return one_by_one(self.program, op, function, inputs, outputs=1)
 
+    def deliver_some(self, rows: Sequence[int], columns: list[Column], faults: Faults) -> None:
+        """Hand the outcomes of some rows, by their number in this work, to whoever waits; the others are its rows now.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Which, ascending.
+        columns : list of lists
+            Their results, with None where one failed.
+        faults : dict of int to Fault
+            The faults, by the place in `rows`.
+        """
+        start = 0
+        for part in self.parts:
+            stop = start + len(part.positions)
+            places = [place for place, row in enumerate(rows) if start <= row < stop]
+            positions = [part.positions[rows[place] - start] for place in places]
+            given = set(positions)
+            part.positions = [position for position in part.positions if position not in given]
+            if positions and not part.frame.closed:
+                mine = {
+                    part_at: faults[place] for part_at, place in zip(positions, places, strict=True) if place in faults
+                }
+                taken = [[column[place] for place in places] for column in columns]
+                (part.taker or part.frame.settle_of(part.slot))(positions, taken, mine)
+            start = stop
+
     def deliver(self) -> None:
         """Hand the outcomes to whoever waits for them."""
         start = 0
