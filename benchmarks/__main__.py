@@ -33,13 +33,14 @@ WORKLOADS = (
     "recommender",
     "payloads",
     "serve",
+    "hops",
     "memory",
     "reaction",
     "build",
     "import_time",
 )
 
-SLOW = ("photographs", "serve")
+SLOW = ("photographs", "serve", "hops")
 """Left out of a quick run, unless named: there is no quick way to run them."""
 
 DISTRIBUTIONS = dict.fromkeys((*VERSIONS, *(peer.distribution for peer in PEERS if peer.distribution)))

@@ -17,6 +17,8 @@ from dataflow.errors import (
     LoweringError,
     OptionError,
     QueueFull,
+    RemoteError,
+    ReplicaLost,
     RoutingError,
     SessionClosed,
 )
@@ -25,7 +27,7 @@ from dataflow.expr import Flow, combine, each, fanout, identity, race, stage, sw
 if TYPE_CHECKING:
     from dataflow import testing as testing
     from dataflow import torch as torch
-    from dataflow.executors import Failure, Inline, Session, Threads
+    from dataflow.executors import Failure, Inline, RayServe, Session, Threads
     from dataflow.plan import Plan
 
 __all__ = [
@@ -40,6 +42,9 @@ __all__ = [
     "OptionError",
     "Plan",
     "QueueFull",
+    "RayServe",
+    "RemoteError",
+    "ReplicaLost",
     "RoutingError",
     "Session",
     "SessionClosed",
@@ -57,6 +62,7 @@ __all__ = [
 _LATER = {
     "Failure": "dataflow.executors",
     "Inline": "dataflow.executors",
+    "RayServe": "dataflow.executors",
     "Session": "dataflow.executors",
     "Threads": "dataflow.executors",
     "Plan": "dataflow.plan",

@@ -15,6 +15,8 @@ __all__ = [
     "LoweringError",
     "OptionError",
     "QueueFull",
+    "RemoteError",
+    "ReplicaLost",
     "RoutingError",
     "SessionClosed",
 ]
@@ -54,3 +56,11 @@ class SessionClosed(DataflowError, RuntimeError):
 
 class LoweringError(DataflowError):
     """A plan that an executor cannot run, with the reason."""
+
+
+class RemoteError(DataflowError):
+    """The stand-in for another process's error that cannot be pickled: its type's name, its text, its traceback."""
+
+
+class ReplicaLost(DataflowError, ConnectionError):
+    """Work whose process has died, or cannot be reached, and which is not or no more to be tried again."""

@@ -66,3 +66,28 @@ def job(request: pytest.FixtureRequest, executor: Kind) -> Callable[..., Any]:
     """``job(flow, items, on_error="raise", **options)``: the outcomes of many items, in every way to run them."""
     way = request.param
     return lambda flow, items, on_error="raise", **options: way(executor(**options), flow, items, on_error)
+
+
+# ------------------------------------------------------------------ what is slow to set up
+
+
+@pytest.fixture(scope="session")
+def ray_runs() -> Iterator[None]:
+    """Let Ray and Ray Serve run; the tests that ask for it are of the xdist group "ray", so that it is started once."""
+    from raycluster import cluster
+
+    with cluster():
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of one flow on Ray Serve follow one another, so that it is deployed once."""
+    ours = [index for index, item in enumerate(items) if item.path.name == "test_ray_conformance.py"]
+    inorder = sorted((items[index] for index in ours), key=_flow_of)
+    for index, item in zip(ours, inorder, strict=True):
+        items[index] = item
+
+
+def _flow_of(item: pytest.Item) -> str:
+    name: str = item.callspec.params.get("name", "") if hasattr(item, "callspec") else ""
+    return name

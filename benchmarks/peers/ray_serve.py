@@ -16,6 +16,7 @@ from dataflow.bench.machine import usable_cores
 
 Predict = Callable[[list[Any]], list[Any]]
 IN_FLIGHT = 256
+IDIOMATIC = "Ray Serve, idiomatic"
 
 
 @contextmanager
@@ -77,6 +78,31 @@ def idiomatic(
     bound = [Model.options(name=f"Model{number}").bind(make) for number, make in enumerate(models)]
     app = Ensemble.bind(Preprocess.bind(), *bound)
     return Handle(serve.run(app, name=name, route_prefix=None))
+
+
+def chain(name: str, functions: Sequence[Callable[[Any], Any]]) -> Handle:
+    """Deploy each function by itself, and what calls them one after another, handing on responses as they are."""
+
+    @serve.deployment(max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0.1})
+    class Link:
+        def __init__(self, function: Callable[[Any], Any]) -> None:
+            self._function = function
+
+        async def __call__(self, item: Any) -> Any:
+            return self._function(item)
+
+    @serve.deployment(max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0.1})
+    class Chain:
+        def __init__(self, *links: Any) -> None:
+            self._links = links
+
+        async def __call__(self, item: Any) -> Any:
+            for link in self._links:
+                item = link.remote(item)
+            return await item
+
+    links = [Link.options(name=f"Link{number}").bind(function) for number, function in enumerate(functions)]
+    return Handle(serve.run(Chain.bind(*links), name=name, route_prefix=None))
 
 
 def one_replica(

@@ -118,7 +118,7 @@ def open_subjects(
     stack : ExitStack
         Which closes the sessions.
     passes : bool
-        Whether passes are left out too.
+        Whether passes are left out too; not on executors that run a flow in several processes.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def open_subjects(
             subjects.append(Subject(name, name, note=problem(error)))
             continue
         subjects.append(Subject(name, name, system=whole))
-        if not passes:
+        if not passes or hasattr(executor, "places"):  # each way would be deployed, with processes of its own
             continue
         digests = {whole.plan.digest: name}
         for left_out in ("*", *(each.name for each in DEFAULT)):

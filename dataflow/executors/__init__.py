@@ -8,16 +8,21 @@ from dataflow.errors import OptionError
 from dataflow.executors.faults import Failure
 from dataflow.executors.inline import Inline
 from dataflow.executors.protocol import Executor
+from dataflow.executors.ray_serve import RayServe
 from dataflow.executors.session import Session
 from dataflow.executors.threads import Threads
 from dataflow.expr.origin import caller
 
-__all__ = ["Executor", "Failure", "Inline", "Session", "Threads", "resolve"]
+__all__ = ["Executor", "Failure", "Inline", "RayServe", "Session", "Threads", "resolve"]
 
 DEFAULT = "threads"
 """The executor that runs a flow unless another is named."""
 
-_BY_NAME: dict[str, type[Inline] | type[Threads]] = {"inline": Inline, "threads": Threads}
+_BY_NAME: dict[str, type[Inline] | type[Threads] | type[RayServe]] = {
+    "inline": Inline,
+    "threads": Threads,
+    "ray": RayServe,
+}
 
 
 def resolve(executor: Any = None) -> Executor:
@@ -46,5 +51,5 @@ def resolve(executor: Any = None) -> Executor:
         return executor
     raise OptionError(
         f"there is no executor {executor!r} in this version ({caller()}): there are "
-        f"{', '.join(map(repr, _BY_NAME))}, and Inline(...) and Threads(...)"
+        f"{', '.join(map(repr, _BY_NAME))}, and Inline(...), Threads(...) and RayServe(...)"
     )

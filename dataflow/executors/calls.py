@@ -204,11 +204,13 @@ class Replicas:
     Parameters
     ----------
     stage : Stage
-        Whose class to construct, as often as its ``replicas`` say (where that is a range, up to its higher end).
+        Whose class to construct.
+    count : int or (int, int), optional
+        How often; by default as often as the stage's ``replicas`` say. Where it is a range, up to its higher end.
     """
 
-    def __init__(self, stage: Stage[Any, Any]) -> None:
-        count = stage.options.replicas
+    def __init__(self, stage: Stage[Any, Any], count: int | tuple[int, int] | None = None) -> None:
+        count = stage.options.replicas if count is None else count
         self.least, self.most = count if isinstance(count, tuple) else (count, count)
         self._all = [Replica(stage) for _ in range(self.most)]
         self._turns = itertools.count()

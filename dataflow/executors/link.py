@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dataflow.executors import policies
 from dataflow.executors.aside import Aside
@@ -16,7 +16,34 @@ from dataflow.expr.stage import Stage
 from dataflow.graph import Builder, Region, Value, ops, regions
 from dataflow.plan import Binding, Code, Plan, Step, generate
 
+if TYPE_CHECKING:
+    from dataflow.executors.faults import Faults
+    from dataflow.executors.rows import Column
+    from dataflow.executors.schedule.work import Work
+
 Function = Callable[..., Any]
+
+
+class Away(Protocol):
+    """What runs a step elsewhere, many rows in one call.
+
+    Attributes
+    ----------
+    ceiling : int
+        The most rows a call.
+    places : int
+        How many calls may be under way at once.
+    max_wait : float
+        Seconds that a first row may wait for others.
+    """
+
+    ceiling: int
+    places: int
+    max_wait: float
+
+    def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        """Return the output columns, with None where a row failed, and the faults."""
+        ...
 
 
 class Program:
@@ -28,11 +55,15 @@ class Program:
         What to run.
     clock : Clock
         By which timeouts and back-off are measured.
+    instances : int, optional
+        How many instances of each class stage there are in this process; as many as it says by default.
     """
 
-    def __init__(self, plan: Plan, clock: Clock) -> None:
+    def __init__(self, plan: Plan, clock: Clock, instances: int | None = None) -> None:
         self.plan = plan
         self.clock = clock
+        self.instances = instances
+        self._away: dict[int, Away] = {}
         self.aside = Aside(clock)
         self._replicas: dict[Any, Replicas] = {}
         self._batch_calls: dict[int, BatchCall] = {}
@@ -101,20 +132,35 @@ class Program:
         key = stage if stage.options.pure else id(stage)
         with self._lock:
             if key not in self._replicas:
-                self._replicas[key] = Replicas(stage)
+                self._replicas[key] = Replicas(stage, self.instances)
             return self._replicas[key]
 
-    def construct(self, *, all_replicas: bool = False) -> None:
+    def replicas(self, stage: Stage[Any, Any]) -> int:
+        """Return how many instances of a stage there may be in this process."""
+        count = self.instances or stage.options.replicas
+        return count[1] if isinstance(count, tuple) else count
+
+    def send(self, op: ops.Op, away: Away) -> None:
+        """Let a step be run elsewhere."""
+        self._away[id(op)] = away
+
+    def away(self, op: ops.Op) -> Away | None:
+        """Return what runs a step elsewhere; None where it is run in this process."""
+        return self._away.get(id(op))
+
+    def construct(self, *, all_replicas: bool = False, only: Callable[[ops.Call], bool] = lambda call: True) -> None:
         """Construct every class stage now, so that what cannot be constructed is known.
 
         Parameters
         ----------
         all_replicas : bool
             Whether to construct each of a stage's replicas, or the first alone, which is all that one thread needs.
+        only : callable
+            Says which stages.
         """
         for region in regions(self.plan.region):
             for node in region.nodes:
-                if isinstance(node.op, ops.Call) and node.op.stage.constructed:
+                if isinstance(node.op, ops.Call) and node.op.stage.constructed and only(node.op):
                     target = self.target(node.op.stage)
                     if isinstance(target, Replicas):
                         try:
@@ -244,7 +290,13 @@ class Program:
         return found
 
     def note(
-        self, error: Exception, op: ops.Op | None, index: int | None, where: str = "inline", *, item: Any = UNKNOWN
+        self,
+        error: Exception,
+        op: ops.Op | None,
+        index: int | None,
+        where: str = "inline, in this process",
+        *,
+        item: Any = UNKNOWN,
     ) -> str:
         """Add the note of an op's failure to an error, once, and return the op's name; `where` it was run.
 
@@ -256,7 +308,7 @@ class Program:
         place = f" ({op.origin})" if op is not None and op.origin is not None else ""
         item = "" if index is None else f" on item {index}"
         inside = self._inside(op)
-        add_note(error, f"dataflow: {what} {name!r}{place} failed{item}; {inside}, run {where}, in this process")
+        add_note(error, f"dataflow: {what} {name!r}{place} failed{item}; {inside}, run {where}")
         return name
 
     def _inside(self, op: ops.Op | None) -> str:

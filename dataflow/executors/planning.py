@@ -16,7 +16,7 @@ class Planning:
     """What such executors have in common: passes, and a clock."""
 
     passes: Iterable[str | Pass] | str | None
-    clock: Clock | None
+    clock: Clock | None = None
 
     def __post_init__(self) -> None:
         if self.passes is not None and not isinstance(self.passes, str):

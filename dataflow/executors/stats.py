@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from typing import TypedDict
 
 from dataflow.plan import Plan
@@ -91,3 +92,20 @@ class StepStats:
 def step_stats(plan: Plan) -> dict[str, StepStats]:
     """Return counters for every step of a plan, by name."""
     return {step.name: StepStats() for _, step in plan.walk()}
+
+
+def merged(plan: Plan, reports: Iterable[SessionReport]) -> dict[str, StepReport]:
+    """Return what several sessions of one plan did, step by step, as if one had done it."""
+    whole = {name: stats.report() for name, stats in step_stats(plan).items()}
+    for report in reports:
+        for name, step in report["steps"].items():
+            if name not in whole:  # another version of the flow
+                continue
+            into = whole[name]
+            into["items"] += step["items"]
+            into["failures"] += step["failures"]
+            into["seconds"] += step["seconds"]
+            into["queue_seconds"] += step["queue_seconds"]
+            into["batches"] = dict(sorted((Counter(into["batches"]) + Counter(step["batches"])).items()))
+            into["dispatched"] = dict(sorted((Counter(into["dispatched"]) + Counter(step["dispatched"])).items()))
+    return whole

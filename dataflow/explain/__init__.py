@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dataflow.errors import OptionError
 from dataflow.explain.diagram import to_dot, to_mermaid
 from dataflow.explain.picture import Picture, visualize
+from dataflow.explain.places import Place
 from dataflow.explain.record import to_json
 from dataflow.explain.text import to_text
 from dataflow.expr.origin import caller
 from dataflow.plan import Plan
 
-__all__ = ["Picture", "explain", "notebook", "visualize"]
+__all__ = ["Picture", "Place", "explain", "notebook", "visualize"]
 
-_FORMATS: dict[str, Callable[[Plan, str], str]] = {
+_FORMATS: dict[str, Callable[[Plan, str, Sequence[Place]], str]] = {
     "text": to_text,
-    "mermaid": lambda plan, executor: to_mermaid(plan),
-    "dot": lambda plan, executor: to_dot(plan),
+    "mermaid": lambda plan, executor, places: to_mermaid(plan),
+    "dot": lambda plan, executor, places: to_dot(plan),
     "json": to_json,
 }
 _STYLE = "font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; margin: 8px 0; overflow-x: auto; white-space: pre"
 
 
-def explain(plan: Plan, format: str = "text", *, executor: str = "") -> str:
+def explain(plan: Plan, format: str = "text", *, executor: str = "", places: Sequence[Place] = ()) -> str:
     """Say what will run, and why.
 
     Parameters
@@ -35,6 +36,8 @@ def explain(plan: Plan, format: str = "text", *, executor: str = "") -> str:
         Text for people, the source of a diagram, or JSON for programs (the schema is in `dataflow.explain.record`).
     executor : str
         The name of what would run it.
+    places : sequence of Place
+        In which processes, where they are several.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def explain(plan: Plan, format: str = "text", *, executor: str = "") -> str:
     """
     if format not in _FORMATS:
         raise OptionError(f"there is no format {format!r} ({caller()}): there are {', '.join(map(repr, _FORMATS))}")
-    return _FORMATS[format](plan, executor)
+    return _FORMATS[format](plan, executor, places)
 
 
 def notebook(plan: Plan) -> dict[str, str]:

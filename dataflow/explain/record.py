@@ -14,6 +14,7 @@ steps      the flow's own steps, in an order in which they may run
 result     the slot that holds the flow's result
 bodies     the blocks of steps that steps hold, each once, however many hold it: ``{"id", "steps", "result"}``
 remarks    the decisions of the passes: ``{"by", "verdict", "subject", "reason"}``; a verdict is "did" or "refused"
+places     with an executor of several processes, where the steps run: ``{"name", "steps", "asks", "reached", "why"}``
 ========== ===========================================================================================================
 
 A step is
@@ -39,9 +40,12 @@ origin     where the step's construct was written, or null
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from dataflow.explain.places import Place
 from dataflow.explain.wording import Wording, clean
 from dataflow.expr.origin import Origin
 from dataflow.graph import Value
@@ -51,7 +55,7 @@ from dataflow.plan import Block, Plan, Step
 SCHEMA = 1
 
 
-def to_json(plan: Plan, executor: str = "") -> str:
+def to_json(plan: Plan, executor: str = "", places: Sequence[Place] = ()) -> str:
     """Return a plan as JSON text.
 
     Examples
@@ -62,7 +66,7 @@ def to_json(plan: Plan, executor: str = "") -> str:
     [('fused', ['abs', 'str'])]
     """
     recorder = _Recorder(plan)
-    record = {
+    record: dict[str, Any] = {
         "schema": SCHEMA,
         "executor": executor,
         "digest": plan.digest,
@@ -76,6 +80,8 @@ def to_json(plan: Plan, executor: str = "") -> str:
             for row in plan.remarks
         ],
     }
+    if places:
+        record["places"] = [dataclasses.asdict(place) for place in places]
     return json.dumps(record, indent=2, default=_plain)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dataflow.explain.outline import Entry, Outline, outline
+from dataflow.explain.places import Place
 from dataflow.explain.wording import clean, expression, folded
 from dataflow.graph import ops, regions
 from dataflow.passes import Remark
@@ -20,7 +21,7 @@ _REASONS = 30
 _BREAKS = re.compile(r"(?<=, )|(?= >> )|(?= \| )|(?=\.[a-z]+\()|(?<=\()(?=[a-z])")
 
 
-def to_text(plan: Plan, executor: str = "") -> str:
+def to_text(plan: Plan, executor: str = "", places: Sequence[Place] = ()) -> str:
     """Return what will run, and why, as text.
 
     Parameters
@@ -29,6 +30,8 @@ def to_text(plan: Plan, executor: str = "") -> str:
         What to explain.
     executor : str
         The name of what would run it.
+    places : sequence of Place
+        In which processes, where they are several.
 
     Examples
     --------
@@ -48,7 +51,10 @@ def to_text(plan: Plan, executor: str = "") -> str:
       fuse  did      abs + str: CPU ops of placement 'cpu': one generated function
             refused  len: runs on cuda
     """
-    lines = [*_header(plan, executor), "", "Steps", *_steps(outline(plan)), "", "Optimizer", *_remarks(plan)]
+    lines = [*_header(plan, executor), "", "Steps", *_steps(outline(plan))]
+    if places:
+        lines += ["", "Places", *_places(places)]
+    lines += ["", "Optimizer", *_remarks(plan)]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -104,6 +110,21 @@ def count_steps(plan: Plan) -> int:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
+
+
+# -- places ----------------------------------------------------------------------------------------------------------
+
+
+def _places(places: Sequence[Place]) -> Iterator[str]:
+    widest = min(20, max(len(place.name) for place in places))
+    for place in places:
+        rest = " " * (widest + 4)
+        first = f"{_INDENT}{place.name:{widest}}  "
+        yield from _wrapped(clean(", ".join(place.steps)) or "no step of its own", first, rest)
+        rows = {"asks for": place.asks, "reached": place.reached, "why": place.why}
+        for name, text in rows.items():
+            if text:
+                yield from _wrapped(text, f"{rest}{name}: ", f"{rest}  ")
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------

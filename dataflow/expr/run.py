@@ -89,7 +89,9 @@ def explanation(flow: Flow[Any, Any], executor: Any, format: str) -> str:
     from dataflow.explain import explain
 
     chosen = resolve(executor)
-    return explain(chosen.plan(flow), format, executor=chosen.name)
+    plan = chosen.plan(flow)
+    placed = getattr(chosen, "places", None)  # of executors that run steps in several processes
+    return explain(plan, format, executor=chosen.name, places=() if placed is None else placed(plan))
 
 
 def picture(flow: Flow[Any, Any], path: str | None) -> Any:

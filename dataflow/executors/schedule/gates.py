@@ -64,20 +64,18 @@ class Gates:
         return self._gates[key]
 
     def _make(self, slot: Slot) -> Gate | None:
+        away = self._program.away(slot.step.op)
+        if away is not None:
+            return Gate(away.places)
         if isinstance(slot.step.op, ops.Fused):
             return None
         calls = slot.step.stages
         if not calls:
             return None
-        places = min(_replicas(call) for call in calls)
+        places = min(self._program.replicas(call.stage) for call in calls)
         if len(calls) > 1:  # a region: each of its stages is called in its turn
             return Gate(places)
         target = self._program.target(calls[0].stage)
         if isinstance(target, Replicas):  # equal stages share their instances
             return self._of_targets.setdefault(id(target), Gate(places))
         return Gate(places) if slot.kind is Kind.BATCH else None
-
-
-def _replicas(call: ops.Call) -> int:
-    count = call.stage.options.replicas
-    return count[1] if isinstance(count, tuple) else count

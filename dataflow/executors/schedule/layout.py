@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from dataflow.executors.stats import StepStats
 from dataflow.graph import Region, Value, ops, regions
@@ -91,10 +91,15 @@ class Layouts:
         The plan.
     stats : mapping of str to StepStats
         Counters by the steps' names.
+    away : callable
+        Whether an op is run elsewhere.
     """
 
-    def __init__(self, plan: Plan, stats: Mapping[str, StepStats]) -> None:
+    def __init__(
+        self, plan: Plan, stats: Mapping[str, StepStats], away: Callable[[ops.Op], object] = lambda op: None
+    ) -> None:
         self._plan = plan
+        self._away = away
         self._stats = stats
         self._orders = {id(step): order for order, (_, step) in enumerate(plan.walk())}
         self._made: dict[int, Layout] = {}
@@ -148,7 +153,8 @@ class Layouts:
         stats, order = (
             (self._stats[step.name], self._orders[id(step)]) if holder is None else (holder.stats, holder.order)
         )
-        kind = kind_of(step)
+        # to send rows away costs the same for one as for many
+        kind = kind_of(step) if self._away(step.op) is None else Kind.BATCH
         wide = kind is Kind.ROWS and isinstance(step.op, ops.Fused) and _wide(step.op.body)
         return Slot(step, index, order, kind, wide, holder is not None, waits, tuple(followers), stats)
 

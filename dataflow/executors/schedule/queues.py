@@ -11,6 +11,7 @@ from collections import deque
 from typing import Literal
 
 from dataflow.executors.batches import Batches
+from dataflow.executors.link import Away
 from dataflow.executors.schedule.gates import Gate
 from dataflow.executors.schedule.layout import Slot
 from dataflow.executors.schedule.work import Rows
@@ -29,8 +30,8 @@ class BatchQueue:
     ----------
     slot : Slot
         The step.
-    batches : Batches
-        What runs it.
+    batches : Batches or Away
+        What runs it, here or elsewhere.
     gate : Gate, optional
         How many batches may be under way.
     max_wait : float
@@ -42,7 +43,7 @@ class BatchQueue:
         How many rows wait.
     """
 
-    def __init__(self, slot: Slot, batches: Batches, gate: Gate | None, max_wait: float) -> None:
+    def __init__(self, slot: Slot, batches: Batches | Away, gate: Gate | None, max_wait: float) -> None:
         self.slot = slot
         self.gate = gate
         self.count = 0

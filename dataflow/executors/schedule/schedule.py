@@ -16,7 +16,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dataflow.errors import DeadlineExceeded
@@ -24,8 +24,9 @@ from dataflow.executors import tracing
 from dataflow.executors.batches import Batches
 from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import Clock
-from dataflow.executors.faults import Fault
-from dataflow.executors.link import Program
+from dataflow.executors.faults import Fault, Faults
+from dataflow.executors.link import Away, Program
+from dataflow.executors.rows import Column
 from dataflow.executors.schedule.changes import InputChanged
 from dataflow.executors.schedule.constructs import CONSTRUCTS, Construct
 from dataflow.executors.schedule.frames import Frame
@@ -72,6 +73,9 @@ class Schedule:
         How many accepted items have no outcome yet.
     waiting : int
         How many of them have not begun to run.
+    gives_up : bool
+        Whether work that nobody wants any more is left at once, though nothing in it watches a clock: to leave it is
+        cheap, and does no harm.
     source : callable
         The moment until which batches had better wait for the items that a source is about to bring; before all time
         where none is.
@@ -80,7 +84,7 @@ class Schedule:
     def __init__(self, program: Program, stats: Mapping[str, StepStats], *, debug: bool = False) -> None:
         self.program = program
         self._debug = debug
-        self.layouts = Layouts(program.plan, stats)
+        self.layouts = Layouts(program.plan, stats, program.away)
         self.pace = Pace()
         self.timers = Timers()
         self.running: set[Work] = set()
@@ -88,6 +92,7 @@ class Schedule:
         self.ended: list[Ticket] = []
         self.in_flight = 0
         self.waiting = 0
+        self.gives_up = False
         self.source: Callable[[], float] = no_source
         self._clock: Clock = program.clock
         self._tracer = tracing.tracer()
@@ -116,7 +121,7 @@ class Schedule:
             [ticket.items],
             Root(ticket, functools.partial(self._ended, ticket)),
             ticket=ticket,
-            timed=ticket.deadline is not None,
+            timed=self.gives_up or ticket.deadline is not None,
         )
         ticket.frame = frame
         for index in frame.layout.first:
@@ -173,6 +178,13 @@ class Schedule:
             self._fail_changers(work)
         work.deliver()
         self._settle()
+
+    def finish_some(self, work: Work, rows: Sequence[int], columns: list[Column], faults: Faults) -> None:
+        """Take some of a work's rows back while the others are still being run; see `Work.deliver_some`."""
+        if not work.left:
+            work.slot.stats.count(len(rows), len(faults), 0.0)
+            work.deliver_some(rows, columns, faults)
+            self._settle()
 
     def forget(self, work: Work) -> None:
         """Take work back that has come to nothing, for it was interrupted."""
@@ -369,7 +381,7 @@ class Schedule:
         parts: list[Rows],
         gate: Gate | None,
         now: float,
-        batches: Batches | None = None,
+        batches: Batches | Away | None = None,
         reason: Reason | None = None,
     ) -> Work:
         work = Work(self.program, parts, gate, batches, reason, self._tracer, debug=self._debug)
@@ -403,7 +415,10 @@ class Schedule:
 
     def _queue(self, slot: Slot) -> BatchQueue:
         key = id(slot.step)
-        if key not in self._queues:
+        away = self.program.away(slot.step.op)
+        if key not in self._queues and away is not None:
+            self._queues[key] = BatchQueue(slot, away, self._gates.of(slot), away.max_wait)
+        elif key not in self._queues:
             region = self.program.region(slot.step.op)
             calls = [node.op for node in region.ops() if isinstance(node.op, ops.Call)]
             max_wait = min(call.stage.options.max_wait for call in calls)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dataflow.executors import aside, tracing
 from dataflow.executors.batches import Batches
 from dataflow.executors.faults import Faults
-from dataflow.executors.link import Program
+from dataflow.executors.link import Away, Program
 from dataflow.executors.rows import Column, one_by_one
 from dataflow.executors.schedule.changes import caught, shared_ports
 from dataflow.executors.schedule.layout import Slot
@@ -127,8 +127,8 @@ class Work:
         The rows, of one frame or (in a batch) of several.
     gate : Gate, optional
         Of what there are only so many, and this work holds one.
-    batches : Batches, optional
-        What runs the step, where it is batched.
+    batches : Batches or Away, optional
+        What runs the step, where it is batched, or elsewhere.
     reason : str, optional
         Why it is a batch now; None where it is none.
     tracer : opentelemetry.trace.Tracer, optional
@@ -169,7 +169,7 @@ class Work:
         program: Program,
         parts: list[Rows],
         gate: Gate | None,
-        batches: Batches | None = None,
+        batches: Batches | Away | None = None,
         reason: Reason | None = None,
         tracer: Tracer | None = None,
         *,
@@ -220,13 +220,42 @@ class Work:
         return self._call(inputs)
 
     def _call(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
-        if self._batches is not None:
+        if isinstance(self._batches, Batches):
             return self._batches.run(inputs)
+        if self._batches is not None:
+            return self._batches.run(self, inputs)
         op = self.slot.step.op
         function = self.parts[0].function
         if function is None:
             return one_by_one(self.program, op, self.program.function(op), inputs)
         return one_by_one(self.program, op, function, inputs, outputs=1)
+
+    def deliver_some(self, rows: Sequence[int], columns: list[Column], faults: Faults) -> None:
+        """Hand the outcomes of some rows, by their number in this work, to whoever waits; the others are its rows now.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Which, ascending.
+        columns : list of lists
+            Their results, with None where one failed.
+        faults : dict of int to Fault
+            The faults, by the place in `rows`.
+        """
+        start = 0
+        for part in self.parts:
+            stop = start + len(part.positions)
+            places = [place for place, row in enumerate(rows) if start <= row < stop]
+            positions = [part.positions[rows[place] - start] for place in places]
+            given = set(positions)
+            part.positions = [position for position in part.positions if position not in given]
+            if positions and not part.frame.closed:
+                mine = {
+                    part_at: faults[place] for part_at, place in zip(positions, places, strict=True) if place in faults
+                }
+                taken = [[column[place] for place in places] for column in columns]
+                (part.taker or part.frame.settle_of(part.slot))(positions, taken, mine)
+            start = stop
 
     def deliver(self) -> None:
         """Hand the outcomes to whoever waits for them."""

@@ -165,7 +165,7 @@ class Arrivals:
             if first.over:  # its session was cancelled while it arrived
                 continue
             calls = [first]
-            while arrived and len(calls) < most and arrived[0].context == first.context:
+            while arrived and len(calls) < most and arrived[0].due == first.due and arrived[0].context == first.context:
                 calls.append(arrived.popleft())
             self._schedule.accept(Party(calls, self._ended), sum(now - call.since for call in calls))
 

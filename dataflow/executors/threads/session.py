@@ -38,7 +38,7 @@ from dataflow.expr import options as checks
 if TYPE_CHECKING:
     from dataflow.executors.threads import Threads
 
-PLACE = "by the thread executor"
+PLACE = "by the thread executor, in this process"
 
 
 class ThreadsSession(Session):

@@ -60,10 +60,13 @@ class Declared:
         Names of capabilities that the executor does not have, each with the reason.
     rounds : int
         How often the items are repeated in a long job.
+    examples : int, optional
+        How many random flows are tried; as many as the Hypothesis profile says by default.
     """
 
     differs: ClassVar[Mapping[str, str]] = {}
     rounds: ClassVar[int] = 40
+    examples: ClassVar[int | None] = None
 
     @pytest.fixture
     def executor(self) -> Any:

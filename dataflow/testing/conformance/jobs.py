@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataflow.errors import BatchSizeError, DataflowError, DeadlineExceeded, OptionError
@@ -71,7 +71,8 @@ class Jobs(Declared):
                 assert len(failed) == len(set(failed))
                 assert all(any(outcome in may for may in allowed) for outcome in recorded(found))
 
-        check()
+        limited = check if self.examples is None else settings(max_examples=self.examples)(check)
+        limited()
 
     @pytest.mark.parametrize("batch", [None, 4])
     def test_any_object_is_data(self, executor: Any, batch: int | None) -> None:

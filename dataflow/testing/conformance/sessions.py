@@ -126,6 +126,7 @@ class Sessions(Declared):
             with stage(abs).open(strict) as session:
                 assert [session.submit(-item).result(_LIMIT) for item in range(50)] == list(range(50))
             return
+        self.must_share()
         with Gate() as gate:
             flow: Any = stage(gate)
             with flow.open(strict) as session:

@@ -40,7 +40,7 @@ from dataflow.testing.simulated.world import World
 if TYPE_CHECKING:
     from dataflow.testing.simulated import Simulated
 
-_PLACE = "in virtual time"
+_PLACE = "in virtual time, in this process"
 
 
 class SimulatedSession(Session):

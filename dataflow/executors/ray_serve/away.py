@@ -1,0 +1,57 @@
+"""A step that is run in another deployment: the whole batch goes there in one call, and comes back in one."""
+
+from __future__ import annotations
+
+from dataflow.executors.faults import Faults
+from dataflow.executors.ray_serve.answers import Answer, Lookup
+from dataflow.executors.ray_serve.exchange import exchange
+from dataflow.executors.ray_serve.line import Line
+from dataflow.executors.ray_serve.lowering import Deployment, Hop
+from dataflow.executors.ray_serve.payload import Message, load
+from dataflow.executors.rows import Column
+from dataflow.executors.schedule.work import Work
+from dataflow.plan import Step
+
+AHEAD = 2
+"""How many calls a replica is sent at once: while it runs one, the next is on its way."""
+
+
+class Remote:
+    """Runs a step in another deployment.
+
+    Parameters
+    ----------
+    step : Step
+        The step.
+    hop : Hop
+        How it is sent.
+    deployment : Deployment
+        Where.
+    line : Line
+        The way there.
+    lookup : Lookup
+        Finds ops by their names.
+    """
+
+    def __init__(self, step: Step, hop: Hop, deployment: Deployment, line: Line, lookup: Lookup) -> None:
+        self.ceiling = hop.rows
+        self.places = AHEAD * deployment.most
+        self.max_wait = hop.max_wait
+        self._step = step
+        self._pure = hop.pure
+        self._line = line
+        self._lookup = lookup
+
+    def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
+        """Return the output columns, and the faults."""
+        op = self._step.stages[0]
+        columns, faults, answer = exchange(inputs, len(self._step.outputs), self._send, self._lookup, op)
+        if answer is not None:
+            for size, times in answer.batches.items():
+                for _ in range(times):
+                    work.slot.stats.batch(size)
+        return columns, faults
+
+    def _send(self, message: Message, rows: list[int]) -> Answer:
+        answer: Answer = load(self._line.ask(message, self._step.name, pure=self._pure))
+        return answer

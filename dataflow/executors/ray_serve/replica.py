@@ -1,0 +1,276 @@
+"""What runs in Ray's processes: the ingress, and what it sends batches to. They know Ray Serve's handles, no more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+import functools
+import itertools
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from dataflow.errors import LoweringError
+from dataflow.executors.aside import watch
+from dataflow.executors.batches import Batches
+from dataflow.executors.calls import Replicas
+from dataflow.executors.clock import SystemClock
+from dataflow.executors.faults import Failure, Faults
+from dataflow.executors.link import Program
+from dataflow.executors.ray_serve.answers import Answer, answered, lookup_in
+from dataflow.executors.ray_serve.away import Remote
+from dataflow.executors.ray_serve.engine import Limits, Pending, ReplicaSession, Stopped
+from dataflow.executors.ray_serve.failures import Sent, sent
+from dataflow.executors.ray_serve.line import Line
+from dataflow.executors.ray_serve.lowering import Lowered, lower
+from dataflow.executors.ray_serve.payload import Message, dump, load, unpack
+from dataflow.executors.ray_serve.shipping import Shipment
+from dataflow.executors.ray_serve.watch import Watch
+from dataflow.executors.rows import Column, one_by_one
+from dataflow.executors.schedule.layout import Kind, kind_of
+from dataflow.executors.stats import SessionReport, StepStats
+from dataflow.executors.threads.source import call_in
+from dataflow.plan import Plan
+
+GONE = -1
+"""The number of what is not known here: a replica before this one knew it."""
+
+_KEPT_SECONDS = 30.0  # how long outcomes are kept that nobody asks for
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the replicas of an application are told.
+
+    Parameters
+    ----------
+    application : str
+        Its name.
+    workers : int
+        The most steps that run at once in a replica of the ingress.
+    recovery : float
+        Seconds within which a replica that died is to be replaced.
+    patient : bool
+        Whether a constructor's error is kept until it is asked for, so that who opens a session gets the error itself;
+        otherwise the replica fails with it, and Ray Serve reports it.
+    """
+
+    application: str
+    workers: int
+    recovery: float
+    patient: bool
+
+
+class Replica:
+    """A part of a plan, made callable in this process.
+
+    Parameters
+    ----------
+    shipment : Shipment
+        The flow.
+    settings : Settings
+        Settings.
+    name : str
+        Of which deployment this is a replica.
+    """
+
+    def __init__(self, shipment: Shipment, settings: Settings, name: str) -> None:
+        self.shipment = shipment
+        self.settings = settings
+        self.name = name
+        self.place = f"by Ray Serve, in a replica of {name!r} of {settings.application!r}, process {os.getpid()}"
+        self.failed: Sent | None = None
+        try:
+            self.plan: Plan = shipment.plan()
+            if self.plan.digest != shipment.digest:
+                raise LoweringError(
+                    f"the plan made here ({self.plan.digest}) is not the one that was sent ({shipment.digest}): both "
+                    "sides must have the same dataflow, the same Python, and the same modules that the flow is made of"
+                )
+            self.lowered: Lowered = lower(self.plan)
+            self.program = Program(self.plan, SystemClock(), instances=1)
+            here = set(self.lowered.named(name).steps)
+            mine = {id(call) for _, step in self.plan.walk() if step.name in here for call in step.stages}
+            self.program.construct(only=lambda call: id(call) in mine)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Keep an error until it is asked for, or fail with it."""
+        if not self.settings.patient:
+            raise error
+        self.failed = sent(error, None, self.place)
+
+
+class Placed(Replica):
+    """A deployment that the ingress sends batches to."""
+
+    def __init__(self, shipment: Shipment, settings: Settings, name: str) -> None:
+        super().__init__(shipment, settings, name)
+        if self.failed is None:
+            self._steps = {step.name: step for _, step in self.plan.walk()}
+
+    async def call(self, options: tuple[str], *message: Any) -> Message:
+        """Run one batch through a step: in a thread of its own, which is left behind if the call is given up."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Message] = loop.create_future()
+        cancel = threading.Event()
+
+        def work() -> None:
+            watch(cancel)
+            made = self._call(options[0], message)
+            call_in(loop, functools.partial(_answer, answer, made))
+
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(work,), name="dataflow-placed", daemon=True)
+        thread.start()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            cancel.set()
+            for call in self._steps[options[0]].stages:
+                target = self.program.target(call.stage)
+                if isinstance(target, Replicas):
+                    target.renew(thread)
+            raise
+
+    async def ready(self, options: tuple[()], *message: Any) -> Sent | None:
+        """Return why it is not ready, if it is not."""
+        return self.failed
+
+    def _call(self, name: str, message: Message) -> Message:
+        stats = StepStats()
+        try:
+            columns, faults = self._run(name, [unpack(column) for column in load(message)], stats)
+        except BaseException as error:  # KeyboardInterrupt ends everything where it was asked for, not here
+            return dump(Answer([], {}, stop=sent(error, None, self.place)))
+        return answered(self.plan, columns, faults, self.place, batches=stats.report()["batches"])
+
+    def _run(self, name: str, inputs: list[Column], stats: StepStats) -> tuple[list[Column], Faults]:
+        step = self._steps[name]
+        if kind_of(step) is Kind.BATCH:
+            return Batches(self.program, step.op, stats).run(inputs)
+        return one_by_one(self.program, step.op, self.program.function(step.op), inputs)
+
+
+class Ingress(Replica):
+    """The deployment that takes requests in, and runs what is placed nowhere else.
+
+    Parameters
+    ----------
+    shipment, settings, name
+        As `Replica` takes them.
+    handles : mapping of str to DeploymentHandle
+        The other deployments, by name.
+    """
+
+    def __init__(self, shipment: Shipment, settings: Settings, name: str, handles: Mapping[str, Any]) -> None:
+        super().__init__(shipment, settings, name)
+        loop = asyncio.get_running_loop()  # Ray Serve constructs it where it calls it
+        self._lines = {other: Line(handle, "ready", f"deployment {other!r}", loop) for other, handle in handles.items()}
+        self._numbers = itertools.count()
+        self._pending: dict[int, tuple[Pending, asyncio.TimerHandle]] = {}
+        self._session: ReplicaSession | None = None
+        if self.failed is None:
+            self._elsewhere = self._send_away(handles, loop)
+            self._session = self._new_session()
+
+    def _new_session(self) -> ReplicaSession:
+        return ReplicaSession(self.program, self.settings.workers, self._elsewhere)
+
+    def _send_away(self, handles: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> int:
+        """Let steps be run in other deployments, and return how many calls may be under way there at once."""
+        steps = {step.name: step for _, step in self.plan.walk()}
+        lookup = lookup_in(self.plan)
+        places = 0
+        for deployment in self.lowered.deployments[1:]:
+            handle = handles[deployment.name]
+            watch = Watch(handle.app_name, deployment.name, self.settings.recovery)
+            line = Line(handle, "call", f"deployment {deployment.name!r}", loop, watch)
+            for hop in deployment.hops:
+                remote = Remote(steps[hop.step], hop, deployment, line, lookup)
+                self.program.send(steps[hop.step].op, remote)
+                places += remote.places
+        return places
+
+    async def items(self, options: tuple[Limits, bool], *message: Any) -> Message:
+        """Run items that came together."""
+        limits, patient = options
+        return await self._answer(self._begin(unpack(load(message)[0]), limits, patient=patient))
+
+    async def rest(self, options: tuple[int], *message: Any) -> Message:
+        """Go on with items of which some have been answered."""
+        pending, forget = self._pending.pop(options[0], (None, None))
+        if pending is None or forget is None:
+            return dump(Answer([], {}, rest=GONE))
+        forget.cancel()
+        return await self._answer(pending)
+
+    def _begin(self, items: list[Any], limits: Limits, *, patient: bool) -> Pending:
+        if self._session is None or self._session.closed:
+            self._session = self._new_session()  # the one before was ended by what a stage raised
+        return self._session.begin(items, limits, patient=patient)
+
+    async def _answer(self, pending: Pending) -> Message:
+        """Answer with the outcomes that there are soon, and keep the others until they are asked for."""
+        try:
+            positions, results, faults = await pending.some(whole=self.lowered.ingress.most > 1)
+        except Stopped as stopped:
+            return dump(Answer([], {}, stop=sent(stopped.error, None, self.place)))
+        except asyncio.CancelledError:
+            pending.give_up()
+            raise
+        if not pending.left and positions == list(range(len(positions))):
+            return answered(self.plan, [results], faults, self.place)
+        rest = next(self._numbers) if pending.left else None
+        if rest is not None:  # whoever asks for the others comes here: this is the only replica
+            forget = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._forget, rest)
+            self._pending[rest] = pending, forget
+        return answered(self.plan, [results], faults, self.place, positions=positions, rest=rest)
+
+    def _forget(self, number: int) -> None:
+        pending, _ = self._pending.pop(number)
+        pending.give_up()
+
+    async def run(self, items: list[Any], deadline: float | None = None) -> list[Any]:
+        """Run items that came together over HTTP, say, and return their results, or a `Failure` in the place of one.
+
+        Parameters
+        ----------
+        items : list
+            The items.
+        deadline : float, optional
+            Seconds within which they are to be done.
+        """
+        limits: Limits = None if deadline is None else [deadline] * len(items)
+        pending = self._begin(items, limits, patient=False)
+        try:
+            _, results, faults = await pending.some(whole=True)
+        except asyncio.CancelledError:
+            pending.give_up()
+            raise
+        for index, fault in faults.items():
+            stage = "?" if fault.op is None else self.program.note(fault.error, fault.op, index, self.place)
+            results[index] = Failure(index, items[index], stage, fault.release())
+        return results
+
+    async def ready(self, options: tuple[()], *message: Any) -> Sent | None:
+        """Return why the application is not ready, if it is not."""
+        others = await asyncio.gather(*(line.answer((b"",), pure=True) for line in self._lines.values()))
+        return next((failed for failed in (self.failed, *others) if failed is not None), None)
+
+    async def about(self, options: tuple[()], *message: Any) -> Shipment:
+        """Return the flow, for who attaches."""
+        return self.shipment
+
+    async def report(self, options: tuple[()], *message: Any) -> tuple[str, SessionReport]:
+        """Return which replica this is, and what it has done."""
+        assert self._session is not None
+        return f"{os.uname().nodename}/{os.getpid()}", self._session.stats()
+
+
+def _answer(future: asyncio.Future[Message], made: Message) -> None:
+    if not future.done():
+        future.set_result(made)

@@ -1,0 +1,27 @@
+"""Ray Serve keeps the contract of executors, on a real Ray on this machine."""
+
+from typing import Any, ClassVar
+
+import pytest
+from raycluster import Kept
+
+from dataflow.testing import ExecutorConformance
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300), pytest.mark.usefixtures("ray_runs")]
+
+
+class TestRayServe(ExecutorConformance):
+    rounds = 10
+    examples = 3  # each is deployed
+    differs: ClassVar = {
+        "in process": "stages run in the replicas' processes, which see copies of what they are sent",
+        "clock": "the replicas measure time themselves: a clock of this process could not be theirs",
+    }
+
+    @pytest.fixture
+    def executor(self) -> Any:
+        return Kept()
+
+    @pytest.fixture
+    def strict(self) -> Any:
+        return Kept(workers=1, max_queue=1)

@@ -1,0 +1,278 @@
+"""What must be survived on Ray Serve: errors across processes, and the death of processes."""
+
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rayflows
+
+import dataflow as df
+from dataflow.executors import Failure
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180), pytest.mark.usefixtures("ray_runs")]
+
+BOTH = pytest.mark.parametrize("where", ["ingress", "placed"])
+LIMIT = 90.0
+
+
+@pytest.fixture(scope="module")
+def app(ray_runs: None) -> Iterator[str]:
+    """An application that obeys, and is deployed once."""
+    executor = df.RayServe(name="obeys", workers=8)
+    with rayflows.counted().open(executor):
+        yield "obeys"
+
+
+@pytest.fixture
+def session(app: str) -> Iterator[Any]:
+    with df.RayServe.attach(app) as attached:
+        yield attached
+
+
+@pytest.fixture(scope="module")
+def impure(ray_runs: None) -> Iterator[Any]:
+    with rayflows.flow(pure=False).open(df.RayServe(name="impure")):
+        yield "impure"
+
+
+def values(where: str, count: int) -> list[Any]:
+    return [(where, "value", number) for number in range(count)]
+
+
+# ------------------------------------------------------------------ errors
+
+
+@BOTH
+def test_a_poison_item_fails_alone(session: Any, where: str) -> None:
+    orders = values(where, 16)
+    orders[5] = (where, "refuse", "five")
+    found = list(session.map(orders, on_error="record", progress=False))
+    assert [outcome for outcome in found if not isinstance(outcome, Failure)] == [n for n in range(16) if n != 5]
+    failure = found[5]
+    assert (failure.index, failure.item, type(failure.error)) == (5, (where, "refuse", "five"), LookupError)
+    assert failure.stage in ("at_ingress", "Counted")
+
+
+@BOTH
+def test_an_error_arrives_as_itself_with_a_note(session: Any, where: str) -> None:
+    with pytest.raises(rayflows.Mine) as caught:
+        session.run((where, "mine", 7))
+    assert caught.value.number == 7
+    notes = "\n".join(caught.value.__notes__)
+    assert "rayflows.py:" in notes
+    assert "by Ray Serve" in notes
+    assert "in obey" in str(caught.value.__cause__), "the traceback of where it was raised"
+
+
+@BOTH
+def test_an_error_that_does_not_pickle_has_a_stand_in(session: Any, where: str) -> None:
+    with pytest.raises(df.RemoteError, match=r"rayflows\.Locked: a lock is inside") as caught:
+        session.run((where, "locked"))
+    assert "in obey" in str(caught.value.__cause__)
+
+
+@BOTH
+def test_an_error_that_cannot_speak_still_arrives(session: Any, where: str) -> None:
+    with pytest.raises((rayflows.Mute, df.RemoteError)):
+        session.run((where, "mute"))
+
+
+@BOTH
+@pytest.mark.parametrize(("what", "kind"), [("interrupt", KeyboardInterrupt), ("exit", SystemExit)])
+def test_what_ends_everything_ends_the_session_and_not_the_replica(
+    app: str, where: str, what: str, kind: type[BaseException]
+) -> None:
+    with df.RayServe.attach(app) as session:
+        before = session.run((where, "pid"))
+        with pytest.raises(kind):
+            session.run((where, what))
+    with df.RayServe.attach(app) as session:
+        assert session.run((where, "pid")) == before
+
+
+@BOTH
+def test_a_result_that_cannot_be_sent_fails_alone(session: Any, where: str) -> None:
+    found = list(session.map([(where, "value", 1), (where, "a lock"), 3], on_error="record", progress=False))
+    assert [found[0], found[2]] == [1, 3]
+    assert "cannot be sent" in str(found[1].error)
+
+
+def test_an_item_that_cannot_be_sent_fails_alone(session: Any) -> None:
+    found = list(session.map([1, threading.Lock(), 3], on_error="record", progress=False))
+    assert [found[0], found[2]] == [1, 3]
+    assert "cannot be sent" in str(found[1].error)
+
+
+# ------------------------------------------------------------------ values
+
+
+@pytest.mark.parametrize("size", [10, 10**5, 10**6])
+@BOTH
+def test_arrays_arrive_as_they_were_and_may_be_changed(session: Any, where: str, size: int) -> None:
+    items = [np.arange(size, dtype=np.float32) + number for number in range(3)]
+    found = list(session.map([(where, "change", item) for item in items], progress=False))
+    for item, result in zip(items, found, strict=True):
+        assert result.dtype == item.dtype
+        assert np.array_equal(result, item + 1)
+        result += 1  # what comes back is the user's
+    assert items[0][0] == 0, "a copy was changed"
+
+
+def test_one_instance_a_replica(session: Any) -> None:
+    assert set(session.map([("placed", "made")] * 50, progress=False)) == {1}
+
+
+# ------------------------------------------------------------------ time
+
+
+@BOTH
+def test_what_hangs_fails_by_its_deadline_and_others_go_on(session: Any, where: str) -> None:
+    with pytest.raises(df.DeadlineExceeded):
+        session.run((where, "hang"), deadline=0.3)
+    assert session.run((where, "value", 1), deadline=60) == 1
+
+
+def test_nobody_waits_for_what_travels_in_the_same_request(session: Any) -> None:
+    hanging = [session.submit(("ingress", "hang")) for _ in range(3)]
+    quick = [session.submit(number) for number in range(40)]
+    assert [future.result(LIMIT) for future in quick] == list(range(40))
+    assert all(future.cancel() for future in hanging)
+
+
+def test_an_item_can_be_cancelled(session: Any) -> None:
+    future = session.submit(("ingress", "hang"))
+    assert session.run(5) == 5
+    assert future.cancel()
+
+
+# ------------------------------------------------------------------ death
+
+
+@BOTH
+def test_a_replica_that_dies_of_an_item_once(session: Any, where: str, tmp_path: Path) -> None:
+    orders = values(where, 20)
+    orders[7] = (where, "die once", str(tmp_path / "died"), 7)
+    assert list(session.map(orders, progress=False)) == list(range(20))
+    assert (tmp_path / "died").exists()
+
+
+@BOTH
+def test_a_replica_killed_under_load(session: Any, where: str) -> None:
+    pid = session.run((where, "pid"))
+
+    def source() -> Iterator[Any]:
+        for number in range(3000):
+            if number == 1000:
+                os.kill(pid, signal.SIGKILL)
+            yield (where, "value", number)
+
+    assert list(session.map(source(), progress=False)) == list(range(3000))
+    assert session.run((where, "pid")) != pid
+
+
+@BOTH
+def test_what_is_not_pure_fails_clearly_when_its_replica_dies(impure: str, where: str) -> None:
+    with df.RayServe.attach(impure) as session:
+        with pytest.raises(df.ReplicaLost, match=f"'{where}'.*not pure is not sent again"):
+            session.submit((where, "die")).result(LIMIT)
+        assert _until_it_is_back(session, where) == 1
+
+
+def test_the_controller_killed_under_load(session: Any) -> None:
+    controller = next(_processes(lambda name: name.startswith("ray::ServeController")))
+
+    def source() -> Iterator[Any]:
+        for number in range(2000):
+            if number == 500:
+                os.kill(controller, signal.SIGKILL)
+            yield ("placed", "value", number)
+
+    assert list(session.map(source(), progress=False)) == list(range(2000))
+    assert session.run(1) == 1
+
+
+def _until_it_is_back(session: Any, where: str) -> Any:
+    """Return the result of an order, once there is a replica again."""
+    while True:
+        try:
+            return session.submit((where, "value", 1)).result(LIMIT)
+        except df.ReplicaLost:
+            continue
+
+
+def _processes(named: Callable[[str], bool]) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        try:
+            name = (entry / "cmdline").read_bytes().split(b"\0")[0].decode()
+        except (OSError, ValueError):
+            continue
+        if entry.name.isdigit() and named(name):
+            yield int(entry.name)
+
+
+# ------------------------------------------------------------------ opening
+
+
+class Broken:
+    def __init__(self) -> None:
+        raise rayflows.Mine(3)
+
+    def __call__(self, x: int) -> int:
+        return x
+
+
+@pytest.mark.parametrize("placement", [None, "there"])
+def test_a_constructor_that_fails_is_the_error_of_open(placement: str | None) -> None:
+    broken: Any = df.stage(Broken, placement=placement)
+    with pytest.raises(rayflows.Mine) as caught:
+        (df.stage(abs) >> broken()).open("ray")
+    assert caught.value.number == 3
+    assert any("Broken" in note for note in caught.value.__notes__)
+
+
+def test_more_than_the_cluster_has() -> None:
+    flow = df.stage(abs) >> df.stage(str, gpus=3, device="cuda", name="greedy")
+    with pytest.raises(df.LoweringError, match=r"(?s)start_timeout.*3 GPU.*greedy"):
+        flow.open(df.RayServe(start_timeout=4))
+
+
+def test_a_name_that_is_taken(app: str) -> None:
+    with pytest.raises(df.LoweringError, match="attach"):
+        df.stage(abs).open(df.RayServe(name=app))
+
+
+def test_attaching_to_nothing() -> None:
+    with pytest.raises(df.LoweringError, match="nobody"):
+        df.RayServe.attach("nobody")
+
+
+def test_a_closure_that_does_not_pickle_is_refused() -> None:
+    lock = threading.Lock()
+
+    def locked(x: int) -> int:
+        with lock:
+            return x
+
+    with pytest.raises(df.LoweringError, match=r"(?s)'.*locked'.*test_ray_faults.py:\d+.*lock = .*_thread.lock"):
+        (df.stage(abs) >> locked).open("ray")
+
+
+def test_large_captured_objects_are_warned_of() -> None:
+    weights = np.zeros(3_000_000)
+
+    def weighs(x: Any) -> Any:
+        return x + weights[0]
+
+    from dataflow.executors.ray_serve.shipping import ship
+
+    with pytest.warns(UserWarning, match=r"23 MiB.*weighs"):
+        ship((df.stage(abs) >> weighs).optimize(), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ship((df.stage(abs) >> str).optimize(), None)
