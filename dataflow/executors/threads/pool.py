@@ -299,6 +299,10 @@ class Pool:
                     if calls := [call for client in self._clients for call in client.settled()]:
                         self._outside(calls)  # some have come to their end though there was nothing to run
                         continue
+                    if not self._full:  # to ask for work has let items in: one may wait for its batch
+                        for client in self._clients:
+                            more, moment = client.look()
+                            self.watch_until(self.clock.now() if more else moment)
                     self._idle += 1
                     self._changed.wait()
                     self._idle -= 1
@@ -307,8 +311,10 @@ class Pool:
                 self._busy += 1
                 self._begun += 1
                 nth, others = self._begun, self._busy - self._lent - 1
-                if client.more:
+                more, moment = client.look()
+                if more:
                     self._wake()
+                self.watch_until(moment)
                 worker.work = work
                 work.thread = worker  # now: it may be given up before it has begun
                 worker.began, worker.used = time.perf_counter(), time.thread_time()
@@ -396,11 +402,13 @@ class Pool:
                     again = min(again, client.tick())
                     self._abandon(client)
                     calls += client.settled()
-                self._wake_one()
-                if self._full and self.free and any(client.more for client in self._clients):
-                    again = min(again, self.clock.now() + BLOCKED)  # held back still
-                self._watched = min((client.look()[1] for client in self._clients), default=_NEVER)
-                self._watched = min(self._watched, again)
+                # once, for what is not due at one look and is at the next would be woken by neither
+                looks = [client.look() for client in self._clients]
+                if any(more for more, _ in looks):
+                    self._wake()
+                    if self._full and self.free:
+                        again = min(again, self.clock.now() + BLOCKED)  # held back still
+                self._watched = min([again, *(moment for _, moment in looks)])
                 self._alarm.clear()
                 seconds = self._watched - self.clock.now()
             _call_all(calls)
