@@ -238,6 +238,10 @@ RICH: dict[str, Any] = {
         | df.switch(pool.modulo(2), {0: C, 1: A})
     )
     >> TOTAL,
+    "two switches of one key that is no number": (
+        df.switch(str, {"1": A, "2": B}, default=C) | df.switch(str, {"1": B, "2": C}, default=A)
+    )
+    >> TOTAL,
     "unused and neutral": df.identity.named("nothing") >> (A | df.identity.retry(1)) >> df.combine() >> sum,
 }
 

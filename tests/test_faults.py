@@ -902,3 +902,23 @@ def test_stacked_diamonds_call_every_stage_once_for_each_item(job: Run) -> None:
         flow = (flow >> left | flow >> right) >> df.combine(max)
     assert job(flow, [1, 2, 3]) == [1, 2, 3]
     assert all(sorted(fn.seen) == [1, 2, 3] for fn in fns)
+
+
+def test_a_quorum_that_can_still_be_met_waits_for_its_branches() -> None:
+    """One branch fails while another has not ended, and that is looked at before it does."""
+    waits, failed = threading.Event(), Gate()
+
+    class Watched(VirtualClock):
+        def wait(self, event: threading.Event, seconds: float | None) -> bool:
+            if waits.is_set():  # it waits again, having seen the failure
+                failed.open()
+            waits.set()
+            return super().wait(event, seconds)
+
+    def fail(x: int) -> int:
+        waits.wait(LIMIT)
+        raise ValueError(x)
+
+    flow = df.fanout(fail, failed) >> df.combine(lambda *parts: parts, quorum=1, within=60)
+    with failed, flow.open(df.Inline(clock=Watched())) as session:
+        assert session.run(3) == (3,)

@@ -5,6 +5,7 @@ for, so that a run which was stopped goes on where it was.
 """
 
 import argparse
+import signal
 import statistics
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ MOST_SHRUNK = 10
 
 
 def main() -> int:
+    # where it is started in the background, which ignores it, so would the tests of what an interrupt does
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[""], help="only mutants with one of these in their name or file")
     parser.add_argument("--again", action="store_true", help="judge those that have a verdict once more")
