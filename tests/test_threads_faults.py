@@ -666,6 +666,16 @@ def test_what_a_worker_is_about_to_begin_is_not_counted_as_waiting() -> None:
         assert [future.result(LIMIT) for future in futures] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("flow", [df.identity, df.stage(abs), df.stage(list, batch=3)], ids=["nothing", "a", "batches"])
+def test_no_item_is_left_behind_while_it_arrives(flow: Any) -> None:
+    """Items arrive while a thread lets others in, and while callers wait for room."""
+    for _ in range(100):
+        with flow.open(df.Threads(workers=2, max_in_flight=7)) as session:
+            futures = [session.submit(x) for x in range(12)]
+            assert [future.result(LIMIT) for future in futures] == list(range(12))
+            assert [soon(lambda x=x: session.submit(x).result(LIMIT)) for x in range(3)] == [0, 1, 2]
+
+
 # ------------------------------------------------------------------ policies
 
 

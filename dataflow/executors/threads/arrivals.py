@@ -94,7 +94,8 @@ class Arrivals:
             late = self._session.closed and not call.over
             if late:
                 self.forget(call)
-            self._told = True
+            # a thread may have let it in meanwhile: then nobody comes, and the next to arrive is to tell somebody
+            self._told = bool(self._arrived)
             calls = self._pool.changed(self._session)
         for each in calls:
             each()
