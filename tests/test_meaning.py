@@ -718,3 +718,9 @@ def test_the_digest_does_not_depend_on_the_hash_seed() -> None:
         assert done.returncode == 0, done.stderr
         printed.add(done.stdout)
     assert len(printed) == 1
+
+
+def test_parts_that_come_by_name_through_a_construct_are_given_by_name(run: Callable[[Any, Any], Any]) -> None:
+    """Whatever the order in which they are written."""
+    parts: Any = df.fanout(b=df.stage(abs), a=df.stage(str)).retry(1)
+    assert run(parts >> df.combine(lambda a, b: (a, b)), -3) == ("-3", 3)
