@@ -636,6 +636,20 @@ def test_the_work_of_a_cancelled_task_leaves_the_queues() -> None:
     assert seen == ["first", 5]
 
 
+def test_no_more_is_accepted_than_may_be_in_flight() -> None:
+    with Gate() as gate, opened(df.stage(gate), gate, workers=1, max_in_flight=2) as session:
+
+        async def main() -> list[Any]:
+            tasks = [asyncio.ensure_future(session.arun(x)) for x in range(5)]
+            for _ in range(3):
+                await asyncio.sleep(0)  # each has asked to be accepted
+            assert session.in_flight == 2
+            gate.open()
+            return await asyncio.gather(*tasks)
+
+        assert soon(asyncio.run, main()) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("batch", [None, 1])
 @pytest.mark.parametrize("idle", [0, 4])
 def test_a_full_queue_refuses_at_once_and_exactly(batch: int | None, idle: int) -> None:
