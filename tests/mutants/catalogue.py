@@ -24,6 +24,9 @@ SUITE = (
 )
 """The tests that are run, the quickest first, until one fails."""
 
+OF_SIZE = "long_chains or nested_deep or memory_stays_flat"
+"""Tests of what is large, which are not run: they take as long as half of the others, and no profile changes them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
