@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -153,8 +154,8 @@ class Pool:
 
     @property
     def foreign(self) -> bool:
-        """Whether this is another process than the one that the threads are in."""
-        return os.getpid() != self._process
+        """Whether the threads are not there: in another process, or frozen at the interpreter's end, maybe locking."""
+        return os.getpid() != self._process or sys.is_finalizing()
 
     def entered(self, end: Callable[[], object]) -> bool:
         """Return whether this thread is in the middle of a change; then `end` is called in another thread, later.
