@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,11 +143,20 @@ class Placed(Replica):
 
     def _call(self, name: str, message: Message) -> Message:
         stats = StepStats()
+        inputs = [unpack(column) for column in load(message)]
+        began = time.perf_counter()
         try:
-            columns, faults = self._run(name, [unpack(column) for column in load(message)], stats)
+            columns, faults = self._run(name, inputs, stats)
         except BaseException as error:  # KeyboardInterrupt ends everything where it was asked for, not here
             return dump(Answer([], {}, stop=sent(error, None, self.place)))
-        return answered(self.plan, columns, faults, self.place, batches=stats.report()["batches"])
+        return answered(
+            self.plan,
+            columns,
+            faults,
+            self.place,
+            batches=stats.report()["batches"],
+            seconds=time.perf_counter() - began,
+        )
 
     def _run(self, name: str, inputs: list[Column], stats: StepStats) -> tuple[list[Column], Faults]:
         step = self._steps[name]
