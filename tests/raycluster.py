@@ -16,7 +16,7 @@ from dataflow.plan import Plan
 
 _numbers = itertools.count(1)
 
-MOST = 8  # applications that stay deployed: each takes a process or more
+MOST = 4  # applications that stay deployed: each takes a process or more
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ class TestRayServe(ExecutorConformance):
     examples = 3  # each is deployed
     differs: ClassVar = {
         "in process": "stages run in the replicas' processes, which see copies of what they are sent",
+        "connections": "Ray keeps its connections to other processes of the cluster open, session or none",
         "clock": "the replicas measure time themselves: a clock of this process could not be theirs",
     }
 

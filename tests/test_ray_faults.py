@@ -1,5 +1,7 @@
 """What must be survived on Ray Serve: errors across processes, and the death of processes."""
 
+import functools
+import operator
 import os
 import signal
 import threading
@@ -14,6 +16,8 @@ import rayflows
 
 import dataflow as df
 from dataflow.executors import Failure
+from dataflow.executors.ray_serve.cluster import import_ray, quiet
+from dataflow.executors.ray_serve.opening import deleted
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180), pytest.mark.usefixtures("ray_runs")]
 
@@ -195,6 +199,37 @@ def test_the_controller_killed_under_load(session: Any) -> None:
 
     assert list(session.map(source(), progress=False)) == list(range(2000))
     assert session.run(1) == 1
+
+
+def test_a_new_version_under_load_loses_nothing() -> None:
+    serve = import_ray()
+
+    def deploy(sign: int) -> None:
+        flow = df.stage(functools.partial(operator.mul, sign), placement="one", cpus=0, name="sign")
+        with quiet():
+            serve.run(df.RayServe().app(flow), name="rolls", route_prefix=None)
+
+    deploy(1)
+    with df.RayServe.attach("rolls") as session:
+        rolled = threading.Event()
+
+        def source() -> Iterator[int]:
+            number = 0
+            while not rolled.is_set():
+                number += 1
+                yield number
+            yield from range(1, 50)
+
+        rolling = threading.Thread(target=lambda: (deploy(-1), rolled.set()))
+        results = session.map(source(), on_error="record", progress=False)
+        assert next(results) == 1
+        rolling.start()
+        found = list(results)
+        rolling.join()
+    assert not [outcome for outcome in found if isinstance(outcome, Failure)]
+    assert [abs(number) for number in found[:-49]] == list(range(2, len(found) - 49 + 2)), "each once, in order"
+    assert found[-49:] == [-number for number in range(1, 50)], "the new version answers"
+    deleted("rolls")
 
 
 def _until_it_is_back(session: Any, where: str) -> Any:

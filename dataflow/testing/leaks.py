@@ -23,7 +23,7 @@ _CHILDREN = Path("/proc/self/task")
 
 
 @contextlib.contextmanager
-def assert_no_leaks(*, cycles: bool = True, grace: float = GRACE) -> Iterator[None]:
+def assert_no_leaks(*, cycles: bool = True, files: bool = True, grace: float = GRACE) -> Iterator[None]:
     """Check that a block leaves nothing behind: no thread, open file, child process or uncollected cycle.
 
     Parameters
@@ -32,6 +32,8 @@ def assert_no_leaks(*, cycles: bool = True, grace: float = GRACE) -> Iterator[No
         Whether to look for errors, with their frames and all that these hold, which only the garbage collector would
         find. A job that makes such a cycle for every failure grows. Cycles without an error are no leak: a session and
         its generated code are one.
+    files : bool
+        Whether to look for open files and sockets.
     grace : float
         Real seconds that threads and processes which have been told to end may take to do so.
 
@@ -55,7 +57,7 @@ def assert_no_leaks(*, cycles: bool = True, grace: float = GRACE) -> Iterator[No
     1
     """
     gc.collect()
-    threads, files, children = set(threading.enumerate()), _files(), _children()
+    threads, opened, children = set(threading.enumerate()), _files(), _children()
     collects, flags = gc.isenabled(), gc.get_debug()
     if cycles:
         gc.disable()
@@ -64,8 +66,8 @@ def assert_no_leaks(*, cycles: bool = True, grace: float = GRACE) -> Iterator[No
         left = _late(threads, children, grace)
         if cycles:
             left += _cycles(flags)
-        # a file may have been the garbage's
-        left += [f"an open file, {name}" for name in sorted((_files() - files).elements())]
+        if files:  # one may have been the garbage's
+            left += [f"an open file, {name}" for name in sorted((_files() - opened).elements())]
     finally:
         gc.set_debug(flags)
         if collects:

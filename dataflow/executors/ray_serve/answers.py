@@ -36,6 +36,8 @@ class Answer:
         Whose outcomes these are, of those that were asked for; all of them where it does not say.
     rest : int, optional
         Under which number the others are to be asked for; None where these were the last.
+    seconds : float
+        What it took where it was run.
     """
 
     columns: list[Any]
@@ -44,6 +46,7 @@ class Answer:
     stop: Sent | None = None
     positions: list[int] | None = None
     rest: int | None = None
+    seconds: float = 0.0
 
 
 def answered(plan: Plan, columns: list[Column], faults: Faults, place: str, **more: Any) -> Message:

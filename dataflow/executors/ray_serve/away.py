@@ -15,6 +15,10 @@ from dataflow.plan import Step
 AHEAD = 2
 """How many calls a replica is sent at once: while it runs one, the next is on its way."""
 
+_ROWS_AHEAD = 8  # the same where rows are run one by one, which many threads of a replica can do
+_CALL_SECONDS = 0.02  # about how long a call that runs rows one by one may take: none is to wait long for the others
+_FIRST_ROWS = 8  # how many of these are sent in a call before it is known what they take
+
 
 class Remote:
     """Runs a step in another deployment.
@@ -34,10 +38,11 @@ class Remote:
     """
 
     def __init__(self, step: Step, hop: Hop, deployment: Deployment, line: Line, lookup: Lookup) -> None:
-        self.ceiling = hop.rows
-        self.places = AHEAD * deployment.most
+        self.ceiling = hop.rows if hop.batch else _FIRST_ROWS
+        self.places = (AHEAD if hop.batch else _ROWS_AHEAD) * deployment.most
         self.max_wait = hop.max_wait
         self._step = step
+        self._hop = hop
         self._pure = hop.pure
         self._line = line
         self._lookup = lookup
@@ -50,6 +55,9 @@ class Remote:
             for size, times in answer.batches.items():
                 for _ in range(times):
                     work.slot.stats.batch(size)
+            if not self._hop.batch and answer.seconds > 0:
+                fit = int(_CALL_SECONDS * len(inputs[0]) / answer.seconds)
+                self.ceiling = max(1, min(self._hop.rows, fit, 4 * self.ceiling))
         return columns, faults
 
     def _send(self, message: Message, rows: list[int]) -> Answer:

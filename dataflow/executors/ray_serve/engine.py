@@ -11,7 +11,6 @@ from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.schedule import Ticket
 from dataflow.executors.threads import Threads
-from dataflow.executors.threads.arrivals import TOGETHER
 from dataflow.executors.threads.call import dropped
 from dataflow.executors.threads.pool import Pool
 from dataflow.executors.threads.session import ThreadsSession
@@ -133,9 +132,10 @@ class ReplicaSession(ThreadsSession):
     def begin(self, items: list[Any], limits: Limits, *, patient: bool) -> Pending:
         """Begin to run items that came together.
 
-        Those of a job go through the flow together. Others go together only if they are quick, for together they end.
+        Those of a job go through the flow together. Any other goes by itself, for what goes together ends together: it
+        meets others in batches.
         """
-        most = len(items) if patient else self.schedule.chunk(TOGETHER) or 1
+        most = len(items) if patient else 1
         requests: list[tuple[int, Request]] = []
         with self.pool.lock:
             self._check_open()

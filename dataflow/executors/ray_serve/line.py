@@ -19,6 +19,10 @@ _LOOK_AGAIN = 0.05  # seconds after which who waits for an answer looks whether 
 _PAUSE = 0.1  # seconds before a call is made again, the first time
 
 
+class GivenUp(ReplicaLost):
+    """A call that nobody waits for any more."""
+
+
 class Line:
     """Calls of one method of a deployment.
 
@@ -47,6 +51,7 @@ class Line:
         self._by_value: Any = None
         self._by_reference: Any = None
         self._under_way: set[concurrent.futures.Future[Any]] = set()
+        self._closed = False
 
     def ask(self, message: Message, *options: Any, pure: bool) -> Any:
         """Return the answer to a message; in a thread that is not the loop's.
@@ -56,6 +61,9 @@ class Line:
         ReplicaLost
             Where a replica has died of it, and it may not be sent again, or has been often enough.
         """
+        go_on()
+        if self._closed:
+            raise GivenUp(f"no calls to {self.name} are made any more: the session has ended")
         future = asyncio.run_coroutine_threadsafe(self.answer(message, *options, pure=pure), self._loop)
         self._under_way.add(future)
         try:
@@ -67,7 +75,7 @@ class Line:
                         raise
                     go_on()
                 except concurrent.futures.CancelledError:
-                    raise ReplicaLost(f"calls to {self.name} have been given up: the session ends") from None
+                    raise GivenUp(f"calls to {self.name} have been given up: the session ends") from None
         except BaseException:
             future.cancel()
             raise
@@ -129,8 +137,9 @@ class Line:
             answer.cancel()
             del answer  # no cycle through the traceback of this frame
 
-    def give_up(self) -> None:
-        """Give up all calls that are under way."""
+    def close(self) -> None:
+        """Make no more calls, and give up those that are under way."""
+        self._closed = True
         for future in list(self._under_way):
             future.cancel()
 

@@ -38,6 +38,8 @@ class Hop:
         The step's name.
     rows : int
         The most rows a call.
+    batch : bool
+        Whether they are run together, as a batch.
     max_wait : float
         Seconds that a first row may wait for others.
     pure : bool
@@ -46,6 +48,7 @@ class Hop:
 
     step: str
     rows: int
+    batch: bool
     max_wait: float
     pure: bool
 
@@ -208,8 +211,9 @@ def _hop(step: Step) -> Hop:
     options = [call.stage.options for call in step.stages]
     batches = [each.batch for each in options if each.batch is not None]
     if not batches:
-        return Hop(step.name, ROWS, 0.0, step.op.pure())
-    return Hop(step.name, min(batches), min(each.max_wait for each in options), step.op.pure())
+        return Hop(step.name, ROWS, batch=False, max_wait=0.0, pure=step.op.pure())
+    wait = min(each.max_wait for each in options)
+    return Hop(step.name, min(batches), batch=True, max_wait=wait, pure=step.op.pure())
 
 
 def _replicas(place: str, said: list[tuple[str, Replicas]]) -> Replicas:

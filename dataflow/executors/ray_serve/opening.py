@@ -130,23 +130,28 @@ def _await_ready(executor: RayServe, handle: Any, loop: Loop, name: str, lowered
         What a constructor raised.
     """
     until = time.monotonic() + executor.start_timeout
+    several = any(each.least > 1 for each in lowered.deployments)
     line = Line(handle, "ready", f"application {name!r}", loop.loop)
-    future = asyncio.run_coroutine_threadsafe(line.answer((b"",), pure=True), loop.loop)
-    try:
-        while True:
-            try:
-                failed: Sent | None = future.result(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
-                break
-            except concurrent.futures.TimeoutError:
-                status = applications().get(name)
-                if status is not None and status.status == "DEPLOY_FAILED":
-                    raise LoweringError(f"Ray Serve could not deploy {name!r}: {status.message}") from None
-                if time.monotonic() >= until:
-                    raise LoweringError(_late(executor, name, status, lowered, share)) from None
-    finally:
-        future.cancel()
-    if failed is not None:
-        raise received(failed)
+    ready = False
+    while not ready:
+        answer: Sent | bool | None = None
+        future = asyncio.run_coroutine_threadsafe(line.answer((b"",), pure=True), loop.loop)
+        try:
+            answer = future.result(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
+        except concurrent.futures.TimeoutError:
+            pass
+        finally:
+            future.cancel()
+        if isinstance(answer, Sent):
+            raise received(answer)
+        if answer is True and not several:  # each replica that there is to be has answered
+            return
+        status = applications().get(name)
+        if status is not None and status.status == "DEPLOY_FAILED":
+            raise LoweringError(f"Ray Serve could not deploy {name!r}: {status.message}")
+        ready = answer is True and status is not None and status.status == "RUNNING"
+        if not ready and time.monotonic() >= until:
+            raise LoweringError(_late(executor, name, status, lowered, share))
 
 
 def _late(executor: RayServe, name: str, status: Any, lowered: Lowered, share: Share) -> str:

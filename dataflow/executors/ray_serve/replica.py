@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ from dataflow.plan import Plan
 GONE = -1
 """The number of what is not known here: a replica before this one knew it."""
 
+_READY_SECONDS = 0.4  # how long an answer to whether all is ready may take
 _KEPT_SECONDS = 30.0  # how long outcomes are kept that nobody asks for
 
 
@@ -136,17 +138,26 @@ class Placed(Replica):
                     target.renew(thread)
             raise
 
-    async def ready(self, options: tuple[()], *message: Any) -> Sent | None:
-        """Return why it is not ready, if it is not."""
-        return self.failed
+    async def ready(self, options: tuple[()], *message: Any) -> Sent | bool:
+        """Return whether it is ready, or why it never will be."""
+        return self.failed or True
 
     def _call(self, name: str, message: Message) -> Message:
         stats = StepStats()
+        inputs = [unpack(column) for column in load(message)]
+        began = time.perf_counter()
         try:
-            columns, faults = self._run(name, [unpack(column) for column in load(message)], stats)
+            columns, faults = self._run(name, inputs, stats)
         except BaseException as error:  # KeyboardInterrupt ends everything where it was asked for, not here
             return dump(Answer([], {}, stop=sent(error, None, self.place)))
-        return answered(self.plan, columns, faults, self.place, batches=stats.report()["batches"])
+        return answered(
+            self.plan,
+            columns,
+            faults,
+            self.place,
+            batches=stats.report()["batches"],
+            seconds=time.perf_counter() - began,
+        )
 
     def _run(self, name: str, inputs: list[Column], stats: StepStats) -> tuple[list[Column], Faults]:
         step = self._steps[name]
@@ -256,10 +267,19 @@ class Ingress(Replica):
             results[index] = Failure(index, items[index], stage, fault.release())
         return results
 
-    async def ready(self, options: tuple[()], *message: Any) -> Sent | None:
-        """Return why the application is not ready, if it is not."""
-        others = await asyncio.gather(*(line.answer((b"",), pure=True) for line in self._lines.values()))
-        return next((failed for failed in (self.failed, *others) if failed is not None), None)
+    async def ready(self, options: tuple[()], *message: Any) -> Sent | bool:
+        """Return whether the application is ready, or why it never will be.
+
+        It does not wait for the others for long: a replica that has a call under way is not ended.
+        """
+        if self.failed is not None or not self._lines:
+            return self.failed or True
+        asked = [asyncio.ensure_future(line.answer((b"",), pure=True)) for line in self._lines.values()]
+        done, late = await asyncio.wait(asked, timeout=_READY_SECONDS)
+        for task in late:
+            task.cancel()
+        answers = [task.result() for task in done]
+        return next((answer for answer in answers if answer is not True), not late)
 
     async def about(self, options: tuple[()], *message: Any) -> Shipment:
         """Return the flow, for who attaches."""

@@ -14,7 +14,7 @@ from dataflow.executors.faults import Faults
 from dataflow.executors.ray_serve.answers import Answer, column_faults, lookup_in
 from dataflow.executors.ray_serve.engine import Limits
 from dataflow.executors.ray_serve.exchange import exchange
-from dataflow.executors.ray_serve.line import ATTEMPTS, Line
+from dataflow.executors.ray_serve.line import ATTEMPTS, GivenUp, Line
 from dataflow.executors.ray_serve.payload import Message, dump, load, pack, unpack
 from dataflow.executors.ray_serve.replica import GONE
 from dataflow.executors.rows import Column
@@ -97,6 +97,8 @@ class _Trip:
                 try:
                     answer = load(self._requests.rest.ask((b"",), answer.rest, pure=False))
                     continue
+                except GivenUp:
+                    raise
                 except ReplicaLost:
                     if not self._requests.pure or attempts == ATTEMPTS:
                         raise

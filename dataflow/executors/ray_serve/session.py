@@ -180,13 +180,17 @@ class RaySession(ThreadsSession):
 
         self._known.update(self._loop.do(ask(), _REPORT_SECONDS))
 
+    def _close_lines(self) -> None:
+        self._line.close()
+        self._rest.close()
+
     def _leave(self, finish: bool) -> None:
         left = self._left
         if not finish:
-            self._line.give_up()
-            self._rest.give_up()
+            self._close_lines()
         super()._leave(finish)
         if not left:
+            self._close_lines()
             with contextlib.suppress(Exception):  # where Ray has gone, so has what is to be closed
                 self._loop.do(_closed(self._handle), _CLOSE_SECONDS)
             self._loop.stop()

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dataflow.testing.clock import VirtualClock
+from dataflow.testing.leaks import assert_no_leaks
 
 _LOOK_AGAIN = 0.01  # real seconds after which it is looked whether the clock is still to be moved
 _STEP = 10.0  # seconds by which it is moved
@@ -24,6 +25,7 @@ CAPABILITIES: Mapping[str, str] = {
     "by itself": "what was accepted goes on while nobody waits for it",
     "accepts": "submit returns before the item is done",
     "refuses": "a session that has as many items waiting as it may hold says QueueFull; it has a parameter `max_queue`",
+    "connections": "nothing is left open after a session, no file and no socket",
     "reads aside": "the source of a job is not read by who takes its results, so that one that blocks can be left",
 }
 """What an executor is expected to do, beyond the meaning of flows, unless it says that it differs."""
@@ -97,6 +99,10 @@ class Declared:
         if capability not in CAPABILITIES:
             raise LookupError(f"there is no capability {capability!r}: there are {', '.join(CAPABILITIES)}")
         return capability in self.differs
+
+    def no_leaks(self, *, cycles: bool = True) -> contextlib.AbstractContextManager[None]:
+        """Check that a block leaves nothing behind that the executor has not said it does."""
+        return assert_no_leaks(cycles=cycles, files=not self.lacks("connections"))
 
     def must_share(self) -> None:
         """End the test as an expected failure where stages do not see the objects of this process."""

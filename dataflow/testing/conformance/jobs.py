@@ -22,7 +22,6 @@ from dataflow.testing.conformance import stages
 from dataflow.testing.conformance.capabilities import Declared, kept_going
 from dataflow.testing.conformance.stages import FLOWS
 from dataflow.testing.equivalence import recorded
-from dataflow.testing.leaks import assert_no_leaks
 from dataflow.testing.outcomes import outcomes
 from dataflow.testing.reference import reference, reference_map
 from dataflow.testing.strategies import flows
@@ -177,7 +176,7 @@ class Jobs(Declared):
 
     def test_what_stops_the_program_stops_the_job(self, executor: Any) -> None:
         self.must_share()
-        with assert_no_leaks(cycles=False), pytest.raises(KeyboardInterrupt):
+        with self.no_leaks(cycles=False), pytest.raises(KeyboardInterrupt):
             list(stage(stages.interrupted).map([1, 2], executor, on_error="record", progress=False))
 
     def test_a_class_that_cannot_be_constructed(self, executor: Any) -> None:
@@ -239,7 +238,7 @@ class Jobs(Declared):
 
     def test_a_source_without_end(self, executor: Any) -> None:
         flow = FLOWS["batches"]
-        with assert_no_leaks(cycles=False):  # what was under way may have failed just then
+        with self.no_leaks(cycles=False):  # what was under way may have failed just then
             results = flow.map(stages.numbers(), executor, on_error="skip", progress=False)
             found = list(itertools.islice(results, 5))
             results.close()
@@ -281,7 +280,7 @@ class Jobs(Declared):
 
     @pytest.mark.parametrize("name", ["a chain", "batches", "a timeout"])
     def test_who_leaves_early_leaves_nothing_behind(self, executor: Any, name: str) -> None:
-        with assert_no_leaks():
+        with self.no_leaks():
             for _ in FLOWS[name].map([1] * 1000, executor, progress=False):
                 break
             results = FLOWS[name].map([1] * 1000, executor, progress=False)
@@ -292,7 +291,7 @@ class Jobs(Declared):
             del _, results
 
     def test_failures_leave_nothing_behind(self, executor: Any) -> None:
-        with assert_no_leaks():
+        with self.no_leaks():
             for name in ("a chain", "batches", "a quorum", "an each"):
                 assert list(FLOWS[name].map(ITEMS, executor, on_error="record", progress=False))
 

@@ -17,7 +17,6 @@ from dataflow.testing.clock import Gate, VirtualClock
 from dataflow.testing.conformance import stages
 from dataflow.testing.conformance.capabilities import Declared
 from dataflow.testing.conformance.stages import FLOWS
-from dataflow.testing.leaks import assert_no_leaks
 from dataflow.testing.outcomes import outcome_of, outcomes
 from dataflow.testing.reference import reference
 
@@ -142,7 +141,7 @@ class Sessions(Declared):
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def test_leaving_finishes_what_was_accepted(self, executor: Any) -> None:
-        with assert_no_leaks(cycles=False):
+        with self.no_leaks(cycles=False):
             with FLOWS["batches"].open(executor) as session:
                 futures = [session.submit(1) for _ in range(20)]
             assert all(future.done() for future in futures)
@@ -181,7 +180,7 @@ class Sessions(Declared):
                 ask(1)
 
     def test_a_job_ends_with_its_session(self, executor: Any) -> None:
-        with assert_no_leaks(cycles=False):
+        with self.no_leaks(cycles=False):
             with stage(abs).open(executor) as session:
                 results = session.map(stages.numbers(), max_in_flight=4, progress=False)
                 assert next(results) == 0
@@ -191,7 +190,7 @@ class Sessions(Declared):
                     next(results)
 
     def test_a_session_leaves_nothing_behind(self, executor: Any) -> None:
-        with assert_no_leaks():
+        with self.no_leaks():
             for name in ("batches", "a switch", "a class"):
                 with FLOWS[name].open(executor) as session:
                     for item in ITEMS:
