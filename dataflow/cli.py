@@ -1,4 +1,4 @@
-"""The command line: ``python -m dataflow bench`` and ``python -m dataflow explain``."""
+"""The command line: ``python -m dataflow bench``, ``python -m dataflow explain`` and ``python -m dataflow serve``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Unknown(ValueError):
 def _parser() -> argparse.ArgumentParser:
     from dataflow import __version__
 
-    parser = argparse.ArgumentParser(prog="python -m dataflow", description="Explain and measure flows.")
+    parser = argparse.ArgumentParser(prog="python -m dataflow", description="Explain, measure and serve flows.")
     parser.add_argument("--version", action="version", version=f"dataflow {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_bench(commands)
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--executor", default=None, help="on which it would run; the default one if not given")
     explain.add_argument("--format", default="text", choices=("text", "mermaid", "dot", "json"))
     explain.set_defaults(run=_explain)
+    _add_serve(commands)
     return parser
 
 
@@ -100,6 +101,22 @@ def _add_bench(commands: Any) -> None:
         "--grace", type=float, default=GRACE, help="seconds in which to come to an end on SIGTERM; default: %(default)s"
     )
     bench.set_defaults(run=_bench)
+
+
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="answer requests over HTTP", description="Serve a flow over HTTP.")
+    add = serve.add_argument
+    add("flow", metavar="MODULE:FLOW", help="a flow, or a function without arguments that makes one")
+    add("--host", default="127.0.0.1", help="where to listen; 0.0.0.0 for all the world; default: %(default)s")
+    add("--port", type=int, default=8000, help="0 for one that is free; default: %(default)s")
+    add("--executor", default=None, help="on which to run it; the default one if not given")
+    add("--name", help="the model's name in the Open Inference Protocol; by default the flow's in its module")
+    add("--max-body", type=int, metavar="BYTES", help="the most bytes of a request's body")
+    add("--max-depth", type=int, metavar="N", help="the deepest that lists may be nested in it")
+    add("--max-items", type=int, metavar="N", help="the most items of a request")
+    add("--max-requests", type=int, metavar="N", help="the most requests that may be under way at once")
+    add("--grace", type=float, default=GRACE, help="seconds to finish on SIGTERM; default: %(default)s")
+    serve.set_defaults(run=_serve)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -150,6 +167,31 @@ def _bench(options: argparse.Namespace) -> int:
             from dataflow.bench import html
 
             html.write(report, options.html, old)
+        return TERMINATED if drain.stopped() else 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from dataflow.executors.answering import answering, opened
+    from dataflow.http import Limits, make_app, server
+
+    given = {name: getattr(options, name) for name in ("max_body", "max_depth", "max_items", "max_requests")}
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    flow = _flow(options.flow)
+    name = options.name or options.flow.partition(":")[2]
+    try:
+        listener = server.listen(options.host, options.port)
+    except (OSError, OverflowError) as error:
+        raise Unknown(f"cannot listen on {options.host}, port {options.port}: {error}") from error
+    with listener, Drain(options.grace) as drain:
+        session = flow.open(options.executor)
+        try:
+            run, ready = answering(session), opened(session)
+            app = make_app(run, name=name, version=session.plan.digest, ready=ready, limits=limits)
+            if not drain.stopped():
+                print(f"{name} is served on {server.address(listener)}, described on /docs", flush=True)
+                server.serve(app, listener, grace=options.grace)
+        finally:
+            session.cancel()  # all that was accepted is done by now, or its grace is over
         return TERMINATED if drain.stopped() else 0
 
 

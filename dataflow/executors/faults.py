@@ -1,13 +1,13 @@
-"""The failure of one item among many, while the others go on; and what the user gets of it."""
+"""The failure of one item among many, while the others go on."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from dataflow.executors.policies import as_raised
 from dataflow.expr.flow import Flow
+from dataflow.failure import Failure as Failure
 from dataflow.graph import ops
 
 T = TypeVar("T")
@@ -130,32 +130,3 @@ class Fault:
 
 Faults = dict[int, Fault]
 """Faults by the position of their items."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)  # items are users' data, never compared
-class Failure:
-    """What stands in the place of an item that failed, under ``on_error="record"``.
-
-    Parameters
-    ----------
-    index : int
-        The item's number in the job, from 0.
-    item : object
-        The item.
-    stage : str
-        The name of the stage that failed.
-    error : Exception
-        What it raised.
-
-    Examples
-    --------
-    >>> import dataflow as df
-    >>> failure = list(df.stage(int).map(["1", "x"], "inline", on_error="record"))[1]
-    >>> failure.index, failure.item, failure.stage, type(failure.error).__name__
-    (1, 'x', 'int', 'ValueError')
-    """
-
-    index: int
-    item: Any
-    stage: str
-    error: Exception
