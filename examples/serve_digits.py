@@ -1,7 +1,7 @@
 """The ensemble of `digits.py` on Ray Serve: deployed, asked, and robbed of a replica while it is asked.
 
-Trains the three models, deploys the flow on a Ray that is started on this machine, asks it for one image, for all of
-them as a batch job, and kills a replica in the middle of another job: every image still gets its digit.
+Trains the three models, deploys the flow on a Ray that is started on this machine, asks it for one image, for five over
+HTTP, for all of them as a batch job, and kills a replica in the middle of another job: each image still gets its digit.
 
 Run it from the root of the repository::
 
@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 
+import httpx
 import numpy as np
 import ray
 import torch
@@ -60,12 +61,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     ensemble = trained_ensemble(known, known_truth, 5 if args.quick else 40)
     here = list(ensemble.map(images))
 
-    server = df.RayServe(name=APPLICATION)
+    server = df.RayServe(name=APPLICATION, route_prefix=f"/{APPLICATION}")
     print(ensemble.explain(server), end="\n\n")
     start = time.perf_counter()
     with ensemble.open(server) as session:
         print(f"Deployed in {time.perf_counter() - start:.1f} s.")
         print(f"One image: {session.run(images[0])}, and it is a {truth[0]}.")
+        with httpx.Client(base_url=session.url, timeout=60) as client:
+            answers = client.post("/", json={"items": [image.tolist() for image in images[:5]]}).raise_for_status()
+            print(f"Five over HTTP: {answers.json()['results']}, and they are {truth[:5].tolist()}.")
         start = time.perf_counter()
         there = list(session.map(images, progress=False))
         print(

@@ -80,6 +80,28 @@ def ray_runs() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def app(ray_runs: None) -> Iterator[str]:
+    """An application on Ray Serve that obeys, and is deployed once."""
+    import rayflows
+
+    import dataflow as df
+    from dataflow.http import Limits
+
+    limits = Limits(max_items=8, max_body=100_000, max_depth=8, max_requests=4)
+    with rayflows.counted().open(df.RayServe(name="obeys", route_prefix="/obeys", workers=16, limits=limits)):
+        yield "obeys"
+
+
+@pytest.fixture
+def session(app: str) -> Iterator[Any]:
+    """A session on that application."""
+    import dataflow as df
+
+    with df.RayServe.attach(app) as attached:
+        yield attached
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests of one flow on Ray Serve follow one another, so that it is deployed once."""
     ours = [index for index, item in enumerate(items) if item.path.name == "test_ray_conformance.py"]

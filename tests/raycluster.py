@@ -3,11 +3,15 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
+import ray
+
 import dataflow as df
-from dataflow.executors.ray_serve.cluster import Hold
+from dataflow.executors.ray_serve.cluster import import_ray, quiet
 from dataflow.executors.ray_serve.lowering import lower
 from dataflow.executors.ray_serve.opening import attached, deleted, deploy
 from dataflow.executors.ray_serve.session import Loop
@@ -21,13 +25,26 @@ MOST = 4  # applications that stay deployed: each takes a process or more
 
 @contextlib.contextmanager
 def cluster() -> Iterator[None]:
-    """Start Ray and Ray Serve for the block."""
-    hold = Hold(None, http=True)
+    """Start Ray and Ray Serve for the block, which answers over HTTP where nobody else does."""
+    with quiet():
+        serve = import_ray()
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        serve.start(http_options={"host": "127.0.0.1", "port": free_port()})
     try:
         yield
     finally:
         Kept.deployed.clear()
-        hold.release()
+        with quiet():
+            serve.shutdown()
+            ray.shutdown()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,3 +66,14 @@ class Kept(df.RayServe):
                 loop.stop()
             self.deployed[key] = name
         return attached(self, self.deployed[key])
+
+
+def processes(named: Callable[[str], bool]) -> Iterator[int]:
+    """Yield the processes whose names are such."""
+    for entry in Path("/proc").iterdir():
+        try:
+            name = (entry / "cmdline").read_bytes().split(b"\0")[0].decode()
+        except (OSError, ValueError):
+            continue
+        if entry.name.isdigit() and named(name):
+            yield int(entry.name)

@@ -41,7 +41,7 @@ def die() -> None:
 
 def obey(order: Any, here: str) -> Any:
     """Do what an order says, if it is for those who are here; otherwise hand it on."""
-    if not isinstance(order, tuple) or order[0] != here:
+    if not isinstance(order, (tuple, list)) or order[0] != here:  # as lists they come over HTTP
         return order
     _, what, *given = order
     match what:
@@ -97,7 +97,7 @@ class Counted:
         type(self).made += 1
 
     def __call__(self, orders: list[Order]) -> list[Any]:
-        asked = [isinstance(order, tuple) and order[1] == "made" for order in orders]
+        asked = [isinstance(order, (tuple, list)) and order[1] == "made" for order in orders]
         return [self.made if own else obey(order, "placed") for own, order in zip(asked, orders, strict=True)]
 
 

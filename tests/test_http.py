@@ -307,9 +307,7 @@ def test_what_is_no_json(body: bytes, path: str) -> None:
     assert "InvalidJSON" in answer.text
 
 
-@pytest.mark.parametrize(
-    "body", [1, None, [1], "x", {}, {"items": 1}, {"items": {}}, {"item": 1, "items": []}, {"x": 1}]
-)
+@pytest.mark.parametrize("body", [1, [1], "x", {}, {"items": 1}, {"items": {}}, {"item": 1, "items": []}, {"x": 1}])
 def test_what_is_no_request(body: Any) -> None:
     answer = post(make_app(run_nothing), body)
     assert (answer.status_code, answer.json()["error"]["type"]) == (422, "InvalidRequest")
@@ -668,7 +666,7 @@ def test_results_of_torch() -> None:
 
 
 def test_one_failed_item_fails_an_inference() -> None:
-    with serving(df.stage(lambda x: 1 // x, name="invert")) as app:
+    with serving(df.stage(lambda x: 1 // int(x), name="invert")) as app:
         answer = post(app, inputs(x=[1, 0]), INFER)
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("ZeroDivisionError: ")

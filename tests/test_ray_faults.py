@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rayflows
+from raycluster import processes
 
 import dataflow as df
 from dataflow.executors import Failure
@@ -23,20 +24,6 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180), pytest.m
 
 BOTH = pytest.mark.parametrize("where", ["ingress", "placed"])
 LIMIT = 90.0
-
-
-@pytest.fixture(scope="module")
-def app(ray_runs: None) -> Iterator[str]:
-    """An application that obeys, and is deployed once."""
-    executor = df.RayServe(name="obeys", workers=8)
-    with rayflows.counted().open(executor):
-        yield "obeys"
-
-
-@pytest.fixture
-def session(app: str) -> Iterator[Any]:
-    with df.RayServe.attach(app) as attached:
-        yield attached
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +176,7 @@ def test_what_is_not_pure_fails_clearly_when_its_replica_dies(impure: str, where
 
 
 def test_the_controller_killed_under_load(session: Any) -> None:
-    controller = next(_processes(lambda name: name.startswith("ray::ServeController")))
+    controller = next(processes(lambda name: name.startswith("ray::ServeController")))
 
     def source() -> Iterator[Any]:
         for number in range(2000):
@@ -239,16 +226,6 @@ def _until_it_is_back(session: Any, where: str) -> Any:
             return session.submit((where, "value", 1)).result(LIMIT)
         except df.ReplicaLost:
             continue
-
-
-def _processes(named: Callable[[str], bool]) -> Iterator[int]:
-    for entry in Path("/proc").iterdir():
-        try:
-            name = (entry / "cmdline").read_bytes().split(b"\0")[0].decode()
-        except (OSError, ValueError):
-            continue
-        if entry.name.isdigit() and named(name):
-            yield int(entry.name)
 
 
 # ------------------------------------------------------------------ opening

@@ -50,10 +50,39 @@ class Columns:
     def _block(self, block: Block, items: Column) -> tuple[Column, Faults]:
         if not items:
             return [], {}
-        columns: dict[Value, Column] = {Value(0): items}
-        alive: Sequence[int] = range(len(items))
+        columns, alive, faults = self.steps(block.steps, {Value(0): items})
+        if not faults:
+            return columns[block.result], faults
+        results: Column = [None] * len(items)
+        if alive:
+            for position, value in zip(alive, columns[block.result], strict=True):
+                results[position] = value
+        return results, faults
+
+    def steps(
+        self, steps: Sequence[Step], columns: dict[Value, Column]
+    ) -> tuple[dict[Value, Column], Sequence[int], Faults]:
+        """Run some of a block's steps.
+
+        Parameters
+        ----------
+        steps : sequence of Step
+            Which.
+        columns : dict of Value to list
+            What they read, and what others that follow them will read.
+
+        Returns
+        -------
+        columns : dict of Value to list
+            What those will read, without the items that have failed.
+        alive : sequence of int
+            The positions of the items that have not.
+        faults : dict of int to Fault
+            The faults of those that have, by position.
+        """
+        alive: Sequence[int] = range(len(next(iter(columns.values()))))
         faults: Faults = {}
-        for step in block.steps:
+        for step in steps:
             if not alive:
                 break
             go_on()
@@ -66,13 +95,7 @@ class Columns:
                 kept = [position for position in range(len(alive)) if position not in failed]
                 alive = [alive[position] for position in kept]
                 columns = {value: [column[position] for position in kept] for value, column in columns.items()}
-        if not faults:
-            return columns[block.result], faults
-        results: Column = [None] * len(items)
-        if alive:
-            for position, value in zip(alive, columns[block.result], strict=True):
-                results[position] = value
-        return results, faults
+        return columns, alive, faults
 
     def _step(self, step: Step, inputs: list[Column]) -> tuple[list[Column], Faults]:
         """Return a step's output columns and the faults of the items on which it failed."""

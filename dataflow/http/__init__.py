@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from dataflow.http.limits import Limits
+from dataflow.http.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["Limits", "Ready", "Run", "make_app"]
+__all__ = ["LIMITS", "Limits", "Ready", "Run", "make_app"]
 
 Run = Callable[[list[Any], float | None], Awaitable[list[Any]]]
 """Runs items that came together, within so many seconds, and returns their results: a `Failure` where one failed."""
@@ -21,11 +21,9 @@ Run = Callable[[list[Any], float | None], Awaitable[list[Any]]]
 Ready = Callable[[], Awaitable[bool]]
 """Says whether what runs the items is ready."""
 
-_DEFAULT = Limits()
-
 
 def make_app(
-    run: Run, *, name: str = "flow", version: str | None = None, ready: Ready | None = None, limits: Limits = _DEFAULT
+    run: Run, *, name: str = "flow", version: str | None = None, ready: Ready | None = None, limits: Limits = LIMITS
 ) -> FastAPI:
     """Return an ASGI application that runs the items which it is sent.
 

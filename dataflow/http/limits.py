@@ -52,6 +52,10 @@ class Limits:
                 raise OptionError(f"Limits: {field.name} must be {what} above 0, not {value!r}")
 
 
+LIMITS = Limits()
+"""What holds where nothing else is said."""
+
+
 class Room:
     """How many requests are under way, of those that may be.
 

@@ -16,6 +16,7 @@ from dataflow.executors.results import Bursts, OnError, Results, checked_items, 
 from dataflow.explain import Place
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
+from dataflow.http import LIMITS, Limits
 from dataflow.passes import Pass
 from dataflow.plan import Plan
 
@@ -34,7 +35,9 @@ class RayServe(Planning):
     name : str
         The application's name. ``"ray"`` stands for a new name for every session.
     route_prefix : str, optional
-        Under which path it is reached over HTTP; not at all by default.
+        Under which path it is reached over HTTP, as `dataflow.http` says; not at all by default.
+    limits : Limits
+        What a request over HTTP may ask for.
     address : str, optional
         The Ray cluster's; by default the one that this process is connected to, or one that is started on this machine
         and stopped with the last session.
@@ -50,6 +53,13 @@ class RayServe(Planning):
         The most submitted items that may wait to be begun: one more is a `QueueFull` at once, instead of waiting.
     passes : iterable of str or Pass, or str, optional
         The optimizer passes, as `Flow.optimize` takes them.
+
+    Examples
+    --------
+    >>> import dataflow as df
+    >>> flow = df.stage(str.strip) >> df.stage(len, placement="counters")
+    >>> [each.name for each in df.RayServe().lower(flow).deployments]
+    ['ingress', 'counters']
     """
 
     name: str = "ray"
@@ -60,6 +70,7 @@ class RayServe(Planning):
     max_in_flight: int = 1024
     max_queue: int | None = None
     passes: Iterable[str | Pass] | str | None = None
+    limits: Limits = LIMITS
 
     def __post_init__(self) -> None:
         checks.duration("RayServe", "start_timeout", self.start_timeout, zero=False)
@@ -85,7 +96,7 @@ class RayServe(Planning):
     def app(self, flow: Flow[Any, Any]) -> Any:
         """Return a flow as a `ray.serve.Application`, for ``serve run``, ``serve build`` and Serve's config files.
 
-        Its routes, its name and when it runs are then Ray Serve's to say; this executor's are not used.
+        Its route, its name and when it runs are then Ray Serve's to say; this executor's are not used.
         """
         from dataflow.executors.ray_serve.opening import built
 

@@ -115,14 +115,33 @@ def applications(seconds: float = _STATUS_SECONDS) -> dict[str, Any]:
 
     `ray.serve.status` waits for the controller however long it takes; this asks the same of it, and not for ever.
     """
+    found: dict[str, Any] = _details(seconds)._get_status().applications
+    return found
+
+
+def url_of(name: str) -> str | None:
+    """Return where an application is reached over HTTP; None where it is not."""
+    details = _details(_STATUS_SECONDS)
+    application = details.applications.get(name)
+    if application is None or application.route_prefix is None or not details.proxies:
+        return None
+    host, port = details.http_options.host, details.http_options.port
+    return f"http://{host}:{port}{application.route_prefix}".rstrip("/")
+
+
+def _details(seconds: float) -> Any:
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
     from ray.serve.schema import ServeInstanceDetails
 
     ray = _ray()
     controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-    details = ray.get(controller.get_serve_instance_details.remote(), timeout=seconds)
-    found: dict[str, Any] = ServeInstanceDetails(**details)._get_status().applications
-    return found
+    return ServeInstanceDetails(**ray.get(controller.get_serve_instance_details.remote(), timeout=seconds))
+
+
+def application_here() -> str:
+    """Return the name of the application that this process is a replica of."""
+    name: str = import_ray().get_replica_context().app_name
+    return name
 
 
 def resources() -> dict[str, float]:

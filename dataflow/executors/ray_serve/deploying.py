@@ -19,8 +19,8 @@ _GRACE_SECONDS = 20.0  # how long one that is to end may go on with what it has
 _CONSTRUCTIONS = 3
 
 
-def application(lowered: Lowered, shipment: Shipment, settings: Settings, share: Share) -> Any:
-    """Return the Ray Serve application."""
+def application(lowered: Lowered, shipment: Shipment, settings: Settings, share: Share, *, http: bool) -> Any:
+    """Return the Ray Serve application, which answers over HTTP or does not."""
     from ray import serve
 
     handles: dict[str, Any] = {}
@@ -28,7 +28,8 @@ def application(lowered: Lowered, shipment: Shipment, settings: Settings, share:
         placed: Any = serve.deployment(Placed, name=deployment.name, **options_of(deployment, share))
         handles[deployment.name] = placed.bind(shipment, settings, deployment.name)
     ingress = lowered.ingress
-    served: Any = serve.deployment(Ingress, name=ingress.name, **options_of(ingress, share))
+    kind = serve.ingress()(Ingress) if http else Ingress
+    served: Any = serve.deployment(kind, name=ingress.name, **options_of(ingress, share))
     return served.bind(shipment, settings, ingress.name, handles)
 
 

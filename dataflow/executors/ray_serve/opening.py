@@ -12,7 +12,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import LoweringError
-from dataflow.executors.ray_serve.cluster import Hold, Share, applications, import_ray, quiet, resources, share_of
+from dataflow.executors.ray_serve.cluster import (
+    Hold,
+    Share,
+    applications,
+    import_ray,
+    quiet,
+    resources,
+    share_of,
+    url_of,
+)
 from dataflow.executors.ray_serve.deploying import application, asked
 from dataflow.executors.ray_serve.failures import Sent, received
 from dataflow.executors.ray_serve.line import Line
@@ -57,9 +66,15 @@ def opened(executor: RayServe, plan: Plan) -> RaySession:
 def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, loop: Loop) -> Any:
     """Deploy an application, wait until all its replicas are ready, and return the ingress's handle."""
     share = share_of(lowered)
-    settings = Settings(name, executor.stages_at_once, executor.start_timeout, patient=True)
-    handle = _deployed(executor, application(lowered, shipment, settings, share), name)
+    http = executor.route_prefix is not None
+    settings = Settings(executor.stages_at_once, executor.start_timeout, patient=True, limits=executor.limits)
+    handle = _deployed(executor, application(lowered, shipment, settings, share, http=http), name)
     try:
+        if http and url_of(name) is None:
+            raise LoweringError(
+                f"{name!r} cannot be reached at {executor.route_prefix!r}: Ray Serve was started without a way in for "
+                "HTTP, as it is for a session without route_prefix; end that one first, or start Ray Serve yourself"
+            )
         _await_ready(executor, handle, loop, name, lowered, share)
     except BaseException:
         deleted(name)
@@ -70,8 +85,8 @@ def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, 
 def built(executor: RayServe, plan: Plan) -> Any:
     """Return a plan as a Ray Serve application that nothing is waited for of."""
     import_ray()
-    settings = Settings(executor.name, executor.stages_at_once, executor.start_timeout, patient=False)
-    return application(lower(plan), ship(plan, executor.passes), settings, Share())
+    settings = Settings(executor.stages_at_once, executor.start_timeout, patient=False, limits=executor.limits)
+    return application(lower(plan), ship(plan, executor.passes), settings, Share(), http=True)
 
 
 def attached(executor: RayServe, name: str) -> RaySession:

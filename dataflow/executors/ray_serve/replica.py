@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import LoweringError
 from dataflow.executors.aside import watch
@@ -22,6 +22,7 @@ from dataflow.executors.faults import Failure, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.ray_serve.answers import Answer, answered, lookup_in
 from dataflow.executors.ray_serve.away import Remote
+from dataflow.executors.ray_serve.cluster import application_here
 from dataflow.executors.ray_serve.engine import Limits, Pending, ReplicaSession, Stopped
 from dataflow.executors.ray_serve.failures import Sent, sent
 from dataflow.executors.ray_serve.line import Line
@@ -33,7 +34,12 @@ from dataflow.executors.rows import Column, one_by_one
 from dataflow.executors.schedule.layout import Kind, kind_of
 from dataflow.executors.stats import SessionReport, StepStats
 from dataflow.executors.threads.source import call_in
+from dataflow.http import Limits as HttpLimits
+from dataflow.http import make_app
 from dataflow.plan import Plan
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 GONE = -1
 """The number of what is not known here: a replica before this one knew it."""
@@ -48,8 +54,6 @@ class Settings:
 
     Parameters
     ----------
-    application : str
-        Its name.
     workers : int
         The most steps that run at once in a replica of the ingress.
     recovery : float
@@ -57,12 +61,14 @@ class Settings:
     patient : bool
         Whether a constructor's error is kept until it is asked for, so that who opens a session gets the error itself;
         otherwise the replica fails with it, and Ray Serve reports it.
+    limits : HttpLimits
+        What a request over HTTP may ask for.
     """
 
-    application: str
     workers: int
     recovery: float
     patient: bool
+    limits: HttpLimits
 
 
 class Replica:
@@ -82,7 +88,8 @@ class Replica:
         self.shipment = shipment
         self.settings = settings
         self.name = name
-        self.place = f"by Ray Serve, in a replica of {name!r} of {settings.application!r}, process {os.getpid()}"
+        self.application = application_here()
+        self.place = f"by Ray Serve, in a replica of {name!r} of {self.application!r}, process {os.getpid()}"
         self.failed: Sent | None = None
         try:
             self.plan: Plan = shipment.plan()
@@ -266,6 +273,16 @@ class Ingress(Replica):
             stage = "?" if fault.op is None else self.program.note(fault.error, fault.op, index, self.place)
             results[index] = Failure(index, items[index], stage, fault.release())
         return results
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return what answers over HTTP, where the application has a route; Ray Serve asks each replica for it."""
+        version = self.shipment.digest
+        return make_app(
+            self.run, name=self.application, version=version, ready=self._ready, limits=self.settings.limits
+        )
+
+    async def _ready(self) -> bool:
+        return await self.ready(()) is True
 
     async def ready(self, options: tuple[()], *message: Any) -> Sent | bool:
         """Return whether the application is ready, or why it never will be.

@@ -16,6 +16,7 @@ from dataflow.executors.clock import SystemClock
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.ray_serve.answers import RemoteFault
+from dataflow.executors.ray_serve.cluster import url_of
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered
 from dataflow.executors.ray_serve.requests import MAX_WAIT, Requests
@@ -147,6 +148,11 @@ class RaySession(ThreadsSession):
         if fault.op is None:
             return fault.label or "?"
         return self._linked.note(fault.error, fault.op, index, fault.place, item=item)
+
+    @property
+    def url(self) -> str | None:
+        """Where the application is reached over HTTP; None where it has no ``route_prefix``."""
+        return url_of(self._handle.app_name)
 
     def stats(self) -> SessionReport:
         whole = self._whole.report()

@@ -19,6 +19,7 @@ from dataflow.graph import ops
 if TYPE_CHECKING:
     from dataflow.executors.schedule.frames import Frame
     from dataflow.executors.schedule.layout import Slot
+    from dataflow.executors.schedule.work import Work
 
 SHARING = (ops.Race, ops.Retry, ops.Fallback, ops.Quorum)
 """Constructs that may give one input to several of their blocks, or to one of them more than once."""
@@ -60,6 +61,18 @@ def caught(
                 for column in results:
                     column[position] = None
     return results, faults
+
+
+def fail_changers(work: Work) -> None:
+    """Fail the items whose stages have changed what others read, whatever became of these: see `caught`."""
+    at = 0
+    for part in work.parts:  # items are accepted one by one here: a frame has one row
+        for position in range(at, at + len(part.positions)):
+            fault = work.faults.get(position)
+            frame = part.frame.ticket.frame
+            if fault is not None and isinstance(fault.error, InputChanged) and frame is not None:
+                frame.fail({0: fault})
+        at += len(part.positions)
 
 
 def _look(value: Any) -> bytes | None:

@@ -18,6 +18,7 @@ class Kind(enum.Enum):
     ROWS = "rows"  # its function is called for one item after another
     BATCH = "batch"  # items from everywhere wait for one another and are called together
     FRAMES = "frames"  # it holds blocks, whose steps are run in their turn
+    WHOLE = "whole"  # it is all the steps of a plan: see `Whole`
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -80,6 +81,11 @@ class Layout:
     uses: Mapping[Value, int]
     inputs: int
     results: tuple[Value, ...]
+
+    @property
+    def steps_only(self) -> bool:
+        """Whether there are calls and batches, and nothing in which rows could run beside one another or be held up."""
+        return not any(slot.kind is Kind.FRAMES or slot.wide for slot in self.slots)
 
 
 class Layouts:

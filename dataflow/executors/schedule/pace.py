@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dataflow.executors.schedule.layout import Slot
 
 CALL_SECONDS = 0.004
@@ -21,30 +23,60 @@ _FORGET = 0.9
 
 
 class Pace:
-    """Learns from the calls that have been made."""
+    """Learns from the calls that have been made.
+
+    Attributes
+    ----------
+    whole : float or None
+        Seconds a row through the whole plan, where chunks go through it as one piece of work.
+    """
 
     def __init__(self) -> None:
+        self.whole: float | None = None
         self._rows: dict[int, float] = {}  # seconds a row, by step
         self._parts: set[int] = set()  # steps that are part of a fused one, whose seconds have theirs among them
         self._batches: dict[int, Fit] = {}
+
+    def copy(self) -> Pace:
+        """Return another that has learned the same so far."""
+        other = Pace()
+        other.whole = self.whole
+        other._rows, other._parts = dict(self._rows), set(self._parts)
+        other._batches = {key: fit.copy() for key, fit in self._batches.items()}
+        return other
 
     def learn(self, slot: Slot, rows: int, seconds: float) -> None:
         """Take note of a call with so many rows."""
         key = id(slot.step)
         if slot.part:
             self._parts.add(key)
-        each = seconds / rows
-        known = self._rows.get(key)
-        # what makes a call take longer than usual is most often something else that the machine is doing
-        weight = _WEIGHT if known is None or each < known else _WEIGHT_UP
-        self._rows[key] = each if known is None else known + weight * (each - known)
+        self._rows[key] = _nearer(self._rows.get(key), seconds / rows)
 
     def learn_batch(self, slot: Slot, rows: float, seconds: float) -> None:
         """Take note of a batch of so many rows."""
         self._batches.setdefault(id(slot.step), Fit()).add(rows, seconds)
 
+    def learn_whole(self, rows: int, seconds: float) -> None:
+        """Take note of so many rows that have gone through the whole plan."""
+        self.whole = _nearer(self.whole, seconds / rows)
+
+    def through(self, slots: Sequence[Slot]) -> float | None:
+        """Return the seconds that a row takes in these steps; None where they are not known of each."""
+        whole = 0.0
+        for slot in slots:
+            key = id(slot.step)
+            fit = self._batches.get(key)
+            each = self._rows.get(key) if fit is None else fit.each
+            if each is None:
+                return None
+            whole += each
+        return whole
+
     def rows_in(self, seconds: float) -> int | None:
-        """Return how many rows go through all steps in that time, batches apart; None where it is not known."""
+        """Return how many rows go through all steps in that time; None where it is not known.
+
+        What they take in batches does not count: those form by themselves.
+        """
         if not self._rows and not self._batches:
             return None
         each = sum(seconds for key, seconds in self._rows.items() if key not in self._parts)
@@ -73,6 +105,14 @@ class Pace:
         return 0.0 if fit is None else fit.fixed
 
 
+def _nearer(known: float | None, each: float) -> float:
+    """Return what is known when there is one measurement more."""
+    if known is None:
+        return each
+    # what makes a call take longer than usual is most often something else that the machine is doing
+    return known + (_WEIGHT if each < known else _WEIGHT_UP) * (each - known)
+
+
 class Fit:
     """A line through the times of batches: seconds = a·rows + b, the old ones counting less and less.
 
@@ -84,6 +124,12 @@ class Fit:
 
     def __init__(self) -> None:
         self._n = self._x = self._y = self._xx = self._xy = 0.0
+
+    def copy(self) -> Fit:
+        """Return another that has seen the same so far."""
+        other = Fit()
+        other.__dict__.update(self.__dict__)
+        return other
 
     def add(self, rows: float, seconds: float) -> None:
         """Take note of a batch."""
@@ -97,6 +143,11 @@ class Fit:
     def mean(self) -> float:
         """The seconds of a batch, on average."""
         return self._y / self._n
+
+    @property
+    def each(self) -> float:
+        """The seconds of a row, on average."""
+        return self._y / self._x
 
     @property
     def fixed(self) -> float:

@@ -27,7 +27,7 @@ from dataflow.executors.clock import Clock
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Away, Program
 from dataflow.executors.rows import Column
-from dataflow.executors.schedule.changes import InputChanged
+from dataflow.executors.schedule.changes import fail_changers
 from dataflow.executors.schedule.constructs import CONSTRUCTS, Construct
 from dataflow.executors.schedule.frames import Frame
 from dataflow.executors.schedule.gates import Gate, Gates
@@ -37,6 +37,7 @@ from dataflow.executors.schedule.queues import BatchQueue, Reason
 from dataflow.executors.schedule.ticket import Root, Ticket
 from dataflow.executors.schedule.timers import Timers
 from dataflow.executors.schedule.ways import Ways
+from dataflow.executors.schedule.whole import Whole
 from dataflow.executors.schedule.work import Positions, Rows, Work
 from dataflow.executors.stats import StepStats
 from dataflow.graph import ops
@@ -73,6 +74,8 @@ class Schedule:
         How many accepted items have no outcome yet.
     waiting : int
         How many of them have not begun to run.
+    whole : Whole
+        Runs chunks that go through everything as one piece of work.
     gives_up : bool
         Whether work that nobody wants any more is left at once, though nothing in it watches a clock: to leave it is
         cheap, and does no harm.
@@ -98,6 +101,8 @@ class Schedule:
         self._tracer = tracing.tracer()
         self._gates = Gates(program)
         self._ways = Ways(program.plan, self.layouts)
+        seen = debug or self._tracer is not None  # each step by itself
+        self.whole = Whole(program, self.layouts, stats, self._gates, self.pace, allowed=not seen)
         self._queues: dict[int, BatchQueue] = {}
         self._filling: dict[int, BatchQueue] = {}  # those in which rows wait
         self._ready: list[tuple[int, int, int, Rows]] = []
@@ -115,9 +120,10 @@ class Schedule:
         ticket.number = next(self._numbers)
         self.in_flight += len(ticket.items)
         self.waiting += len(ticket.items)
+        whole = self.whole.layout if not self.gives_up and self.whole.takes(ticket) else None
         frame = Frame(
             self,
-            self.layouts.of(self.program.plan.block),
+            whole or self.layouts.of(self.program.plan.block),
             [ticket.items],
             Root(ticket, functools.partial(self._ended, ticket)),
             ticket=ticket,
@@ -164,6 +170,10 @@ class Schedule:
         """Take work back that has been run."""
         self._release(work)
         slot, size = work.slot, work.size
+        if slot.kind is Kind.WHOLE:
+            self.pace.learn_whole(size, work.seconds)  # its steps have counted what they did
+            work.deliver()
+            return self._settle()
         counted = (0, 0) if slot.part else (size, len(work.faults))
         slot.stats.count(*counted, work.seconds)
         if slot.kind is not Kind.BATCH and work.parts[0].function is None:
@@ -175,7 +185,7 @@ class Schedule:
             for part in work.parts:
                 part.frame.spent += work.seconds * len(part.positions) / size
         if self._debug:
-            self._fail_changers(work)
+            fail_changers(work)
         work.deliver()
         self._settle()
 
@@ -226,26 +236,15 @@ class Schedule:
     @property
     def steps_only(self) -> bool:
         """Whether the flow is calls and batches, so that a row never holds others up in a construct."""
-        slots = self.layouts.of(self.program.plan.block).slots
-        return not any(slot.kind is Kind.FRAMES or slot.wide for slot in slots)
+        return self.layouts.of(self.program.plan.block).steps_only
 
     @property
     def hungry(self) -> bool:
         """Whether more items would find something to do: they are read no further ahead than that."""
-        enough = _ENOUGH_BATCHES
-        if len(self._ready) >= enough:
+        if len(self._ready) >= _ENOUGH_BATCHES:
             return False
-        return all(
-            queue.count < enough * queue.size * (queue.gate.places if queue.gate else 1)
-            for queue in self._filling.values()
-        )
-
-    def chunk(self, seconds: float) -> int | None:
-        """Return how many items take that long in the steps that are run item by item; None where it is not known.
-
-        What they take in batches does not count: those form by themselves.
-        """
-        return self.pace.rows_in(seconds)
+        places = ((queue, queue.gate.places if queue.gate else 1) for queue in self._filling.values())
+        return all(queue.count < _ENOUGH_BATCHES * queue.size * most for queue, most in places)
 
     # -- what its parts call -------------------------------------------------------------------------------------------
 
@@ -273,17 +272,6 @@ class Schedule:
         if self._debug:
             return isinstance(slot.step.op, ops.Fused)
         return slot.wide and self.pace.apart(slot)
-
-    def _fail_changers(self, work: Work) -> None:
-        """Fail items whose stages have changed what others read: in debug mode, items are accepted one by one."""
-        at = 0
-        for part in work.parts:
-            for position in range(at, at + len(part.positions)):
-                fault = work.faults.get(position)
-                frame = part.frame.ticket.frame
-                if fault is not None and isinstance(fault.error, InputChanged) and frame is not None:
-                    frame.fail({0: fault})
-            at += len(part.positions)
 
     def _begin_construct(self, construct: Construct, positions: Positions) -> None:
         frame = construct.frame
@@ -321,6 +309,10 @@ class Schedule:
         while self._ready:
             *place, rows = heapq.heappop(self._ready)
             frame, slot = rows.frame, rows.slot
+            if slot.kind is Kind.WHOLE:
+                if frame.closed:
+                    continue
+                return self._work([rows], None, now, self.whole)
             gate = self._gates.of(slot) if rows.function is None else None
             if gate is not None and gate.full:
                 gate.waiting.append(rows)
@@ -381,7 +373,7 @@ class Schedule:
         parts: list[Rows],
         gate: Gate | None,
         now: float,
-        batches: Batches | Away | None = None,
+        batches: Batches | Away | Whole | None = None,
         reason: Reason | None = None,
     ) -> Work:
         work = Work(self.program, parts, gate, batches, reason, self._tracer, debug=self._debug)
@@ -422,7 +414,7 @@ class Schedule:
             region = self.program.region(slot.step.op)
             calls = [node.op for node in region.ops() if isinstance(node.op, ops.Call)]
             max_wait = min(call.stage.options.max_wait for call in calls)
-            batches = Batches(self.program, slot.step.op, slot.stats)
+            batches = self.whole.batches(slot) or Batches(self.program, slot.step.op, slot.stats)
             self._queues[key] = BatchQueue(slot, batches, self._gates.of(slot), max_wait)
         return self._queues[key]
 

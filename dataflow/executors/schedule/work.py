@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dataflow.executors.schedule.frames import Frame
     from dataflow.executors.schedule.gates import Gate
     from dataflow.executors.schedule.queues import Reason
+    from dataflow.executors.schedule.whole import Whole
 
 Positions = Sequence[int]
 Taker = Callable[[Positions, list[Column], Faults], None]
@@ -127,8 +128,8 @@ class Work:
         The rows, of one frame or (in a batch) of several.
     gate : Gate, optional
         Of what there are only so many, and this work holds one.
-    batches : Batches or Away, optional
-        What runs the step, where it is batched, or elsewhere.
+    batches : Batches, Away or Whole, optional
+        What runs the step, where it is batched, elsewhere, or all the steps.
     reason : str, optional
         Why it is a batch now; None where it is none.
     tracer : opentelemetry.trace.Tracer, optional
@@ -169,7 +170,7 @@ class Work:
         program: Program,
         parts: list[Rows],
         gate: Gate | None,
-        batches: Batches | Away | None = None,
+        batches: Batches | Away | Whole | None = None,
         reason: Reason | None = None,
         tracer: Tracer | None = None,
         *,

@@ -13,8 +13,9 @@ from dataflow.executors.clock import Clock
 from dataflow.executors.link import Program
 from dataflow.executors.planning import Planning
 from dataflow.executors.results import Bursts, OnError, Results, checked_items, checked_mode, with_progress
-from dataflow.executors.threads.pool import Pool, Worker
+from dataflow.executors.threads.pool import Pool
 from dataflow.executors.threads.session import ThreadsSession
+from dataflow.executors.threads.worker import Worker
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
 from dataflow.passes import Pass

@@ -17,7 +17,7 @@ from dataflow.errors import QueueFull, SessionClosed
 from dataflow.executors.clock import SystemClock
 from dataflow.executors.schedule import Ticket
 from dataflow.executors.threads.call import Call, Party
-from dataflow.executors.threads.pool import BLOCKED, Worker
+from dataflow.executors.threads.worker import BLOCKED, Worker
 
 if TYPE_CHECKING:
     from dataflow.executors.threads.session import ThreadsSession
@@ -160,7 +160,7 @@ class Arrivals:
         if not arrived:
             return
         now = self._pool.clock.now()
-        most = (self._schedule.chunk(TOGETHER) or 1) if self._freely else 1
+        most = (self._schedule.pace.rows_in(TOGETHER) or 1) if self._freely else 1
         while arrived:
             first = arrived.popleft()
             if first.over:  # its session was cancelled while it arrived

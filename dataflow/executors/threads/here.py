@@ -19,7 +19,7 @@ from dataflow.executors.link import Program
 from dataflow.executors.rows import Column
 from dataflow.executors.stats import StepStats
 from dataflow.executors.threads.call import dropped
-from dataflow.executors.threads.pool import Worker
+from dataflow.executors.threads.worker import Worker
 
 if TYPE_CHECKING:
     from dataflow.executors.threads.session import ThreadsSession

@@ -22,6 +22,7 @@ from dataflow.errors import SessionClosed
 from dataflow.executors.clock import Clock, SystemClock
 from dataflow.executors.schedule import Schedule, Work
 from dataflow.executors.threads.contention import Contention
+from dataflow.executors.threads.worker import BLOCKED, Worker
 
 _numbers = itertools.count(1)
 _NEVER = float("inf")
@@ -29,13 +30,6 @@ _NEVER = float("inf")
 GRACE = 0.05
 """Seconds that a pool which is cancelled waits for its threads; those that still run a stage then end later, by
 themselves."""
-
-
-BLOCKED = 0.005
-"""Seconds after which it is looked at whether a thread that runs a stage does anything."""
-
-IDLE = 0.2
-"""The part of its time below which it does not; one that has to wait for the interpreter lock does more than that."""
 
 
 class Client(Protocol):
@@ -82,32 +76,6 @@ class Client(Protocol):
     def settled(self) -> list[Callable[[], None]]:
         """Return what is to be called, outside the lock, now that things have changed; called under the lock."""
         ...
-
-
-class Worker(threading.Thread):
-    """A thread of a pool.
-
-    Parameters
-    ----------
-    pool : Pool
-        Whose thread it is.
-    """
-
-    def __init__(self, pool: Pool) -> None:
-        super().__init__(name=f"dataflow-worker-{next(_numbers)}", daemon=True)
-        self.pool = pool
-        self.work: Work | None = None
-        self.began = 0.0
-        self.used = 0.0
-
-    @property
-    def blocked(self) -> bool:
-        """Whether it has run its work for a while, and hardly been on a processor."""
-        took = time.perf_counter() - self.began
-        return self.work is not None and took >= BLOCKED and _on_processor(self) - self.used < IDLE * took
-
-    def run(self) -> None:
-        self.pool._serve(self)
 
 
 class Pool:
@@ -269,7 +237,7 @@ class Pool:
         if self._idle:
             self._changed.notify()
         elif len(self._threads) - self._lent < self.workers:
-            worker = Worker(self)
+            worker = Worker(self._serve, self)
             self._threads.add(worker)
             worker.start()
 
@@ -355,6 +323,10 @@ class Pool:
         calls.clear()
         self.lock.acquire()
 
+    def _blocked(self, worker: Worker) -> bool:
+        """Return whether a thread runs a stage that waits for something else than another thread's stage."""
+        return worker.blocked and not any(client.schedule.whole.waits(worker.ident) for client in self._clients)
+
     def _bring_back(self, client: Client, work: Work, interrupt: BaseException | None) -> list[Callable[[], None]]:
         """Take work back that has been run, or that was interrupted."""
         if interrupt is None:
@@ -396,7 +368,7 @@ class Pool:
                     return
                 calls: list[Callable[[], None]] = []
                 again = _NEVER
-                if self._contention.limit is not None and any(worker.blocked for worker in self._threads):
+                if self._contention.limit is not None and any(map(self._blocked, self._threads)):
                     self._contention.unbind()
                 for client in self._clients:
                     client.schedule.expire()
@@ -426,13 +398,6 @@ def _call_all(calls: list[Callable[[], None]]) -> None:
         except BaseException as error:
             given = (type(error), error, error.__traceback__, threading.current_thread())
             threading.excepthook(threading.ExceptHookArgs(given))
-
-
-def _on_processor(thread: threading.Thread) -> float:
-    """Return how many seconds a thread has been on a processor; 0 where the system does not tell."""
-    if thread.ident is None or not hasattr(time, "pthread_getcpuclockid"):
-        return 0.0
-    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
 class waiting:  # used as a function is

@@ -25,6 +25,7 @@ PATIENCE = 0.01
 """Seconds after which a source that gives nothing counts as one that will not give anything soon."""
 
 _CHUNK_SECONDS = 0.004  # about how long it may take to run a chunk, or to read it
+_WHOLE_SECONDS = 0.008  # the same for one that goes through the flow as a whole
 _PARTS = 2  # a chunk is at most this part of the limit, so that one is read and taken while another runs
 
 _numbers = itertools.count(1)
@@ -74,6 +75,7 @@ class Source:
         self.ended = False
         self.error: BaseException | None = None
         self._size = 1
+        self._by_itself = False  # whether the next chunk goes through the flow as a whole, and joins no batch of others
         self._groping = True  # whether it is not known how many items are to be read at once
         self._count = 0  # how many have been read
         self._taken = 0  # and of how many the outcomes have been taken
@@ -190,7 +192,7 @@ class Source:
     @property
     def expected(self) -> float:
         """The moment until which it may be expected to bring items; before all time where it will bring none."""
-        if self.ended or self._stopped or (self._since is None and not self._room):
+        if self.ended or self._stopped or self._by_itself or (self._since is None and not self._room):
             return -math.inf
         return math.inf if self._since is None else self._since + PATIENCE
 
@@ -253,9 +255,14 @@ class Source:
             self._deliver(self._count - len(items), items)
 
     def _resize(self, size: int, seconds: float) -> None:
-        rows = self._session.schedule.chunk(_CHUNK_SECONDS)
-        self._groping = rows is None
+        schedule = self._session.schedule
+        rows = schedule.pace.rows_in(_CHUNK_SECONDS)
+        whole = schedule.whole.rows(_WHOLE_SECONDS, self.most)
+        self._groping = rows is None or schedule.whole.undecided
         if seconds > PATIENCE:
             self._size = max(1, size // 2)
         elif rows is not None:
-            self._size = max(1, min(rows, self.most, 2 * self._size))
+            self._size = max(1, min(whole or rows, self.most, 2 * self._size))
+            if whole is not None and self._size > schedule.whole.unit:
+                self._size -= self._size % schedule.whole.unit
+        self._by_itself = whole is not None and not self._size % schedule.whole.unit

@@ -176,6 +176,6 @@ class Job:
             self._read += len(items)
             self._chunks.append(chunk)
             self._schedule.accept(chunk)
-        rows = self._schedule.chunk(CALL_SECONDS)
+        rows = self._schedule.pace.rows_in(CALL_SECONDS)
         if rows is not None and not self._one_by_one:
             self._most = max(1, min(rows, _MOST))
