@@ -9,7 +9,8 @@ import pytest
 import dataflow as df
 from dataflow.executors.threads.contention import Contention
 
-STEP = object()
+STEP = SimpleNamespace(name="step")
+PROGRAM = object()
 CORES = 2
 
 
@@ -17,7 +18,7 @@ def run(
     contention: Contention, speed: dict[int | None, float], cpu: float, works: int = 2000, start: float = 0.0
 ) -> list[int | None]:
     """Note works of one solo millisecond each, of which `speed` are done at a time; return the limits in force."""
-    work: Any = SimpleNamespace(slot=SimpleNamespace(step=STEP), size=1)
+    work: Any = SimpleNamespace(program=PROGRAM, slot=SimpleNamespace(step=STEP), size=1)
     now, limits = start, []
     for _ in range(works):
         limit = contention.limit

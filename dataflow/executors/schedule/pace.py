@@ -37,13 +37,12 @@ class Pace:
         self._parts: set[int] = set()  # steps that are part of a fused one, whose seconds have theirs among them
         self._batches: dict[int, Fit] = {}
 
-    def copy(self) -> Pace:
-        """Return another that has learned the same so far."""
-        other = Pace()
-        other.whole = self.whole
-        other._rows, other._parts = dict(self._rows), set(self._parts)
-        other._batches = {key: fit.copy() for key, fit in self._batches.items()}
-        return other
+    def resume(self, other: Pace) -> None:
+        """Learn all that another has learned of the same steps."""
+        self.whole = other.whole
+        self._rows.update(other._rows)
+        self._parts |= other._parts
+        self._batches.update((key, fit.copy()) for key, fit in other._batches.items())
 
     def learn(self, slot: Slot, rows: int, seconds: float) -> None:
         """Take note of a call with so many rows."""

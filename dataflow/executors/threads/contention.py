@@ -9,6 +9,7 @@ are too many. So the work of jobs is watched, and goes on with as many threads a
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from dataflow.executors.schedule import Work
 
@@ -19,6 +20,24 @@ _FULL = 0.8  # of what so many cores could do: above it more threads than that c
 _FEW_WINDOWS = 4
 _MOST_WINDOWS = 256
 _DRIFT = 1.01  # by how much what was least may have become more, from one work to the next
+
+
+class Finding(NamedTuple):
+    """What was found out about the steps of a program.
+
+    Parameters
+    ----------
+    limit : int or None
+        Under how many threads most gets done; None for all.
+    solo : dict
+        Solo seconds a row, by program and step.
+    rates : dict of int or None to float
+        Solo seconds a second, by limit.
+    """
+
+    limit: int | None
+    solo: dict[tuple[int, str], float]
+    rates: dict[int | None, float]
 
 
 class Contention:
@@ -45,7 +64,8 @@ class Contention:
         self._limits: tuple[int | None, ...] = tuple(dict.fromkeys((1, cores, None))) if cores is not None else (None,)
         self._untried = list(self._limits[1:2])  # all of them later, if it turns out that they may be better
         self._best: int | None = None
-        self._solo: dict[int, float] = {}  # solo seconds a row, by step
+        self._standing = self.limit  # under which it goes on when others have been tried
+        self._solo: dict[tuple[int, str], float] = {}  # solo seconds a row, by program and step
         self._rates: dict[int | None, float] = {}  # solo seconds a second, by limit
         self._hold = _FEW_WINDOWS  # windows for which a choice stands
         self._left = 0
@@ -77,7 +97,7 @@ class Contention:
         bool
             Whether the choice has changed.
         """
-        key = id(work.slot.step)
+        key = id(work.program), work.slot.step.name
         rows = work.size
         if by_itself:
             known = self._solo.get(key, math.inf)
@@ -97,9 +117,24 @@ class Contention:
         self._begin(now)
         return changed
 
+    @property
+    def finding(self) -> Finding:
+        """What has been found out so far."""
+        return Finding(self._standing, dict(self._solo), dict(self._rates))
+
+    def resume(self, finding: Finding) -> None:
+        """Go on from what was found out before, in a job like the one that begins."""
+        if self._limits == (None,):
+            return
+        self.limit = self._standing = self._best = finding.limit
+        self._solo.update(finding.solo)
+        self._rates.update(finding.rates)
+        self._untried = []
+        self._left = self._hold
+
     def unbind(self) -> None:
         """Let all work: one that waits for something else must not keep the others waiting."""
-        self.limit = None
+        self.limit = self._standing = None
         self._untried, self._left, self._hold = list(self._limits[:-1]), 0, _FEW_WINDOWS
         self._begin(math.inf)
 
@@ -119,7 +154,7 @@ class Contention:
         else:
             best = max(self._limits, key=lambda limit: self._rates.get(limit, 0.0))
             self._hold = min(2 * self._hold, _MOST_WINDOWS) if best == self._best else _FEW_WINDOWS
-            self.limit = self._best = best
+            self.limit = self._standing = self._best = best
             self._left = self._hold
         return self.limit != before
 

@@ -115,7 +115,7 @@ class Pool:
         self._lent = 0  # how many of the busy wait for what others do
         self._stopping = False
         # blocked threads are told by the computer's clock: where a test moves the time, none is held back
-        self._contention = Contention((os.cpu_count() or 1) if isinstance(clock, SystemClock) else None)
+        self.contention = Contention((os.cpu_count() or 1) if isinstance(clock, SystemClock) else None)
         self._begun = 0  # how many works have begun
         self._process = os.getpid()
         _pools.add(self)
@@ -244,7 +244,7 @@ class Pool:
     @property
     def _full(self) -> bool:
         """Whether as many works run as may."""
-        free, limit = self.free, self._contention.limit
+        free, limit = self.free, self.contention.limit
         if free and limit is not None and not any(client.hurried for client in self._clients):
             return self.workers - free >= limit
         return not free
@@ -305,7 +305,7 @@ class Pool:
                     continue
                 self._busy -= 1
                 by_itself = not others and self._begun == nth
-                if self._contention.note(work, ended, took, used, by_itself):
+                if self.contention.note(work, ended, took, used, by_itself):
                     self._wake_one()
                 calls = self._bring_back(client, work, interrupt)
                 interrupt = None
@@ -368,8 +368,8 @@ class Pool:
                     return
                 calls: list[Callable[[], None]] = []
                 again = _NEVER
-                if self._contention.limit is not None and any(map(self._blocked, self._threads)):
-                    self._contention.unbind()
+                if self.contention.limit is not None and any(map(self._blocked, self._threads)):
+                    self.contention.unbind()
                 for client in self._clients:
                     client.schedule.expire()
                     again = min(again, client.tick())

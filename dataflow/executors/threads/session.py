@@ -31,6 +31,7 @@ from dataflow.executors.threads.arrivals import Arrivals
 from dataflow.executors.threads.call import AwaitedCall, Call, CallFuture, deliveries, dropped
 from dataflow.executors.threads.here import Here
 from dataflow.executors.threads.job import Chunk, Job
+from dataflow.executors.threads.learned import keep, learned_of
 from dataflow.executors.threads.pool import Pool, waiting
 from dataflow.executors.threads.source import call_in
 from dataflow.expr import options as checks
@@ -66,6 +67,9 @@ class ThreadsSession(Session):
         self._stats = step_stats(program.plan)
         self._whole = StepStats()
         self.schedule = Schedule(program, self._stats, debug=executor.debug)
+        if owns_pool and (learned := learned_of(program)) is not None:
+            self.schedule.pace.resume(learned.pace)
+            pool.contention.resume(learned.finding)
         self.schedule.source = self._source
         self._arrivals = Arrivals(self, executor.max_in_flight, executor.max_queue)
         self._here: Here | None = None
@@ -380,6 +384,7 @@ class ThreadsSession(Session):
             self.pool.detach(self)
         self.schedule.source = no_source
         if self._owns_pool:
+            keep(self._program, self.schedule.pace, self.pool.contention.finding)
             self.pool.stop(wait=finish)
 
 

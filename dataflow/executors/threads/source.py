@@ -86,6 +86,7 @@ class Source:
         self._since: float | None = self._clock.now()  # when it began to be read; None while it is not
         self._go_on = threading.Condition(self._lock)
         self._wake: Callable[[], None] | None = None  # what wakes reading in asynchronous code
+        self._resize(self.most, 0.0)  # if jobs before this one have shown how long items take
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -262,7 +263,7 @@ class Source:
         if seconds > PATIENCE:
             self._size = max(1, size // 2)
         elif rows is not None:
-            self._size = max(1, min(whole or rows, self.most, 2 * self._size))
+            self._size = max(1, min(whole or rows, self.most, 2 * size))
             if whole is not None and self._size > schedule.whole.unit:
                 self._size -= self._size % schedule.whole.unit
         self._by_itself = whole is not None and not self._size % schedule.whole.unit
