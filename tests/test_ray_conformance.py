@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import pytest
-from raycluster import Kept
+from raycluster import Hosted
 
 from dataflow.testing import ExecutorConformance
 
@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300), pytest.m
 
 class TestRayServe(ExecutorConformance):
     rounds = 10
-    examples = 3  # each is deployed
+    examples = 20
+    others: ClassVar = ("ray", "grpc", "asyncio")  # whose calls, when they are cancelled, leave some
     differs: ClassVar = {
         "in process": "stages run in the replicas' processes, which see copies of what they are sent",
         "connections": "Ray keeps its connections to other processes of the cluster open, session or none",
@@ -21,8 +22,8 @@ class TestRayServe(ExecutorConformance):
 
     @pytest.fixture
     def executor(self) -> Any:
-        return Kept()
+        return Hosted()
 
     @pytest.fixture
     def strict(self) -> Any:
-        return Kept(workers=1, max_queue=1)
+        return Hosted(workers=1, max_queue=1)

@@ -8,9 +8,10 @@ import multiprocessing
 import os
 import threading
 import time
+import traceback
 import types
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ _CHILDREN = Path("/proc/self/task")
 
 
 @contextlib.contextmanager
-def assert_no_leaks(*, cycles: bool = True, files: bool = True, grace: float = GRACE) -> Iterator[None]:
+def assert_no_leaks(
+    *, cycles: bool = True, files: bool = True, others: Collection[str] = (), grace: float = GRACE
+) -> Iterator[None]:
     """Check that a block leaves nothing behind: no thread, open file, child process or uncollected cycle.
 
     Parameters
@@ -34,6 +37,8 @@ def assert_no_leaks(*, cycles: bool = True, files: bool = True, grace: float = G
         its generated code are one.
     files : bool
         Whether to look for open files and sockets.
+    others : collection of str
+        Packages whose own errors are not looked at: those that have passed through nothing but their code.
     grace : float
         Real seconds that threads and processes which have been told to end may take to do so.
 
@@ -65,7 +70,7 @@ def assert_no_leaks(*, cycles: bool = True, files: bool = True, grace: float = G
         yield
         left = _late(threads, children, grace)
         if cycles:
-            left += _cycles(flags)
+            left += _cycles(flags, others)
         if files:  # one may have been the garbage's
             left += [f"an open file, {name}" for name in sorted((_files() - opened).elements())]
     finally:
@@ -124,7 +129,7 @@ def _entries(folder: Path) -> list[str]:
         return []
 
 
-def _cycles(flags: int) -> list[str]:
+def _cycles(flags: int, others: Collection[str]) -> list[str]:
     """Return what only the garbage collector finds, and let it find it."""
     before = len(gc.garbage)
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -132,14 +137,23 @@ def _cycles(flags: int) -> list[str]:
     found = gc.garbage[before:]
     del gc.garbage[before:]
     gc.set_debug(flags)
-    kinds = Counter(_kind(thing) for thing in found if _matters(thing))
+    kinds = Counter(_kind(thing) for thing in found if _matters(thing, others))
     del found
     gc.collect()
     return [f"{count} uncollected {kind}" for kind, count in sorted(kinds.items())]
 
 
-def _matters(thing: Any) -> bool:
-    return isinstance(thing, (BaseException, types.TracebackType, types.FrameType))
+def _matters(thing: Any, others: Collection[str]) -> bool:
+    match thing:
+        case types.FrameType():
+            return str(thing.f_globals.get("__name__")).partition(".")[0] not in others
+        case types.TracebackType():
+            return _matters(thing.tb_frame, others)
+        case BaseException():
+            frames = [frame for frame, _ in traceback.walk_tb(thing.__traceback__)]
+            # without a traceback it is not known whose it is, but somebody's frames have led to it
+            return any(_matters(frame, others) for frame in frames) if frames else not others
+    return False
 
 
 def _kind(thing: Any) -> str:

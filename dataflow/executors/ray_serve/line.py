@@ -75,13 +75,14 @@ class Line:
                         raise
                     go_on()
                 except concurrent.futures.CancelledError:
-                    raise GivenUp(f"calls to {self.name} have been given up: the session ends") from None
+                    break  # to raise it here would hold the one that was caught, and with it the callers' frames
         except BaseException:
             future.cancel()
             raise
         finally:
             self._under_way.discard(future)
             del future
+        raise GivenUp(f"calls to {self.name} have been given up: the session ends")
 
     async def answer(self, message: Message, *options: Any, pure: bool) -> Any:
         """Return the answer to a message, in the loop."""
@@ -119,12 +120,15 @@ class Line:
         except ReplicaLost:
             response.cancel()
             raise
+        finally:
+            del response  # no cycle through the traceback of this frame
 
     async def _awaited(self, response: Any) -> Any:
         """Return what a response comes to, as long as there is somebody to wait for."""
         if self._watch is None:
             return await response
         answer = asyncio.ensure_future(_result(response))
+        answer.add_done_callback(_retrieved)
         try:
             while True:
                 done, _ = await asyncio.wait({answer}, timeout=LOOK_SECONDS)
@@ -151,7 +155,16 @@ def _being_cancelled() -> bool:
 
 
 async def _result(response: Any) -> Any:
-    return await response
+    try:
+        return await response
+    finally:
+        del response  # no cycle through the traceback of this frame
+
+
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    """Take a call's error if it has one, for there may be nobody left who does."""
+    if not task.cancelled():
+        task.exception()
 
 
 def died(error: BaseException) -> bool:

@@ -205,7 +205,7 @@ class Ingress(Replica):
         places = 0
         for deployment in self.lowered.deployments[1:]:
             handle = handles[deployment.name]
-            watch = Watch(handle.app_name, deployment.name, self.settings.recovery)
+            watch = Watch(handle.app_name, handle.deployment_name, self.settings.recovery)
             line = Line(handle, "call", f"deployment {deployment.name!r}", loop, watch)
             for hop in deployment.hops:
                 remote = Remote(steps[hop.step], hop, deployment, line, lookup)
@@ -301,6 +301,11 @@ class Ingress(Replica):
     async def about(self, options: tuple[()], *message: Any) -> Shipment:
         """Return the flow, for who attaches."""
         return self.shipment
+
+    def end(self) -> None:
+        """End what is under way here."""
+        if self._session is not None:
+            self._session.cancel()
 
     async def report(self, options: tuple[()], *message: Any) -> tuple[str, SessionReport]:
         """Return which replica this is, and what it has done."""

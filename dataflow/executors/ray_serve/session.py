@@ -116,7 +116,7 @@ class RaySession(ThreadsSession):
         ceiling = max(1, min(most, executor.max_in_flight // _PARTS))
         places = _PLACES + _MORE_PLACES * (lowered.ingress.most - 1)
         name = f"deployment {lowered.ingress.name!r}"
-        watch = Watch(handle.app_name, lowered.ingress.name, executor.start_timeout)
+        watch = Watch(handle.app_name, handle.deployment_name, executor.start_timeout)
         self._line = Line(handle, "items", name, loop.loop, watch)
         self._reports = Line(handle, "report", name, loop.loop)
         self._handle = handle

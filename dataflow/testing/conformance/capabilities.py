@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -64,11 +64,14 @@ class Declared:
         How often the items are repeated in a long job.
     examples : int, optional
         How many random flows are tried; as many as the Hypothesis profile says by default.
+    others : collection of str
+        Packages that the executor is built on, which may leave reference cycles through errors of their own.
     """
 
     differs: ClassVar[Mapping[str, str]] = {}
     rounds: ClassVar[int] = 40
     examples: ClassVar[int | None] = None
+    others: ClassVar[Collection[str]] = ()
 
     @pytest.fixture
     def executor(self) -> Any:
@@ -102,7 +105,7 @@ class Declared:
 
     def no_leaks(self, *, cycles: bool = True) -> contextlib.AbstractContextManager[None]:
         """Check that a block leaves nothing behind that the executor has not said it does."""
-        return assert_no_leaks(cycles=cycles, files=not self.lacks("connections"))
+        return assert_no_leaks(cycles=cycles, files=not self.lacks("connections"), others=self.others)
 
     def must_share(self) -> None:
         """End the test as an expected failure where stages do not see the objects of this process."""
