@@ -241,3 +241,13 @@ def test_the_digest_is_of_the_optimized_plan() -> None:
     assert (a >> b | a >> b).optimize("-fuse").digest == (a >> b >> (df.identity | df.identity)).optimize(
         "-fuse"
     ).digest
+
+
+def test_calling_a_flow_changes_no_digest() -> None:
+    first, second = df.stage(abs), df.stage(str)
+    flow = first >> second
+    before = flow.optimize().digest
+    assert first(-1) == 1
+    assert flow(-1) == "1"
+    assert flow.optimize().digest == before
+    assert (first >> second).optimize().digest == before

@@ -99,7 +99,16 @@ def test_page_runs_as_written(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
     run_page(name, page.read_text(encoding="utf-8"), str(page))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=relative)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(
+            each, marks=pytest.mark.xdist_group("ray") if "import ray" in each.read_text() else (), id=relative(each)
+        )
+        for each in EXAMPLES
+    ],
+)
 def test_example_runs(example: Path, tmp_path: Path) -> None:
     # One torch thread: the tests share two cores.
     done = subprocess.run(
@@ -109,7 +118,7 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip(), "an example prints what it shows"

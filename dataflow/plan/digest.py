@@ -86,7 +86,9 @@ def _identify(value: Any, inside: tuple[int, ...]) -> str:
     if isinstance(value, (set, frozenset)):
         return f"{_name(kind)}({''.join(sorted(_identify(item, inside) for item in value))})"
     parts = _parts(value)
-    return f"{_name(value if callable(value) else kind)}({''.join(_identify(part, inside) for part in parts)})"
+    # a flow that has been called is of a class of its own: see `first_call`
+    named = value.kind if isinstance(value, Flow) else value if callable(value) else kind
+    return f"{_name(named)}({''.join(_identify(part, inside) for part in parts)})"
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
