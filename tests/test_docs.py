@@ -15,6 +15,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -97,6 +98,11 @@ def test_page_runs_as_written(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     name = re.sub(r"\W", "_", relative(page))
     run_page(name, page.read_text(encoding="utf-8"), str(page))
+
+
+def _marks(example: Path) -> Any:
+    """Let examples that start a Ray of their own run when the tests on Ray do."""
+    return pytest.mark.xdist_group("ray") if "import ray" in example.read_text(encoding="utf-8") else ()
 
 
 @pytest.mark.timeout(300)
