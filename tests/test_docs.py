@@ -108,12 +108,7 @@ def _marks(example: Path) -> Any:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "example",
-    [
-        pytest.param(
-            each, marks=pytest.mark.xdist_group("ray") if "import ray" in each.read_text() else (), id=relative(each)
-        )
-        for each in EXAMPLES
-    ],
+    [pytest.param(each, marks=_marks(each), id=relative(each)) for each in EXAMPLES],
 )
 def test_example_runs(example: Path, tmp_path: Path) -> None:
     # One torch thread: the tests share two cores.
