@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ import dataflow as df
 from dataflow.executors.ray_serve.shipping import ship
 from dataflow.ray_data import map_batches
 from dataflow.ray_data.actors import CARRIED, Job, named
+from dataflow.ray_data.asking import asked, size_of
 from dataflow.ray_data.segments import arranged, segments
 from dataflow.testing import Outcome, flows, outcomes, pool
 from dataflow.testing.rebuild import rebuilt, with_options
@@ -245,7 +247,6 @@ def test_a_column_that_is_not_there() -> None:
 
 
 def test_rows_are_dicts_and_arrays_in_them_belong_to_the_stage() -> None:
-    import numpy as np
     import pyarrow
     from ray.data.extensions import ArrowTensorArray
 
@@ -271,3 +272,43 @@ def test_another_plan_than_was_sent_is_refused() -> None:
     job = Job(dataclasses.replace(ship(plan, None), digest="another"), "x", "result", "failure", None, "record")
     with pytest.raises(df.LoweringError, match="another"):
         named(segments(plan)[0])(job, segments(plan)[0], first=True, last=True)
+
+
+def test_torch_modules() -> None:
+    import pyarrow
+    import torch
+
+    from dataflow.torch import module
+
+    net = torch.nn.Linear(4, 3)
+    flow = (
+        df.stage(torch.tensor)
+        >> module(net, batch=8, placement="models")
+        >> df.stage(lambda scores: scores.argmax().item())
+    )
+    items = np.random.default_rng(0).random((20, 4), dtype=np.float32).tolist()
+    rows = here(flow, items, result_type=pyarrow.int64())
+    assert [row["result"] for row in rows] == list(flow.map(items))
+
+
+# ------------------------------------------------------------------ what a pool asks for
+
+
+def test_how_many_processes() -> None:
+    flow = df.stage(abs) >> at("a", str, replicas=(2, 5)) >> at("b", len, cpus=2) >> df.stage(bool, pure=False)
+    cut = segments(flow.optimize())
+    assert [size_of(each, None)[0] for each in cut] == [1, 2, 1, 1]
+    assert [size_of(each, 3) for each in cut] == [(3, 3), (2, 5), (1, 1), (3, 3)]
+    assert size_of(cut[3], None) == (1, 1), "one, for what is not pure may count what it has seen"
+
+
+def test_options_reach_ray() -> None:
+    flow = df.stage(abs) >> at("a", str, device="cuda", cpus=0.5, memory=10) >> at("b", len, gpus=0.25, pure=False)
+    cut = segments(flow.optimize())
+    made = [asked(each, (1, 4), 0.3) for each in cut]
+    assert all((each["compute"].min_size, each["compute"].max_size) == (1, 4) for each in made)
+    assert [{key: value for key, value in each.items() if key != "compute"} for each in made] == [
+        {"num_cpus": 0.3},
+        {"num_cpus": 0.5, "num_gpus": 1, "memory": 10},
+        {"num_cpus": 0.3, "num_gpus": 0.25, "max_restarts": 0},
+    ]
