@@ -16,6 +16,7 @@ from dataflow.ray_data import map_batches
 from dataflow.ray_data.actors import CARRIED, Job, named
 from dataflow.ray_data.asking import asked, size_of
 from dataflow.ray_data.segments import arranged, segments
+from dataflow.ray_data.table import items as table_items
 from dataflow.testing import Outcome, flows, outcomes, pool
 from dataflow.testing.rebuild import rebuilt, with_options
 
@@ -263,6 +264,24 @@ def test_rows_are_dicts_and_arrays_in_them_belong_to_the_stage() -> None:
     made = actor(pyarrow.table({"image": images, "n": [1.0, 2.0]})).to_pylist()
     assert [row["result"] for row in made] == [[1.0, 1.0], [2.0, 2.0]]
     assert [row["image"].tolist() for row in made] == [[0.0, 0.0]] * 2
+
+
+@pytest.mark.parametrize("shapes", [[(2, 3), (2, 3)], [(2, 3), (1, 3)], [(), ()], [(0,), (0,)]])
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.bool_])
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_arrays_come_as_they_are(shapes: Any, kind: Any, chunks: int) -> None:
+    import pyarrow
+    from ray.data.block import BlockAccessor
+
+    arrays = [np.ones(shape, dtype=kind) for shape in shapes]
+    block: Any = BlockAccessor.batch_to_block({"x": arrays})
+    whole: Any = pyarrow.concat_tables([BlockAccessor.for_block(block).to_arrow()] * chunks)
+    given_out = table_items(whole, "x")
+    for value, wanted in zip(given_out, arrays * chunks, strict=True):
+        assert np.array_equal(value, wanted)
+        if wanted.shape:
+            assert (value.dtype, value.shape, value.flags.writeable) == (kind, wanted.shape, True)
+    assert [list(row) for row in table_items(whole, None)] == [["x"]] * len(given_out)
 
 
 def test_another_plan_than_was_sent_is_refused() -> None:

@@ -24,18 +24,29 @@ def items(table: Any, column: str | None) -> Column:
 
     Arrays are copies: those of Ray Data are read-only, and an item is its stages' own.
     """
-    from ray.data.block import BlockAccessor
-
-    if column is not None and column not in table.column_names:
+    if column is None:
+        names = table.column_names
+        columns = [_values(table, name) for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    if column not in table.column_names:
         raise DataflowError(
             f"map_batches: the dataset has no column {column!r}: it has {', '.join(map(repr, table.column_names))}"
         )
-    accessor: Any = BlockAccessor.for_block(table if column is None else table.select([column]))
-    rows = [
-        {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in row.items()}
-        for row in accessor.iter_rows(public_row_format=True)
-    ]
-    return rows if column is None else [row[column] for row in rows]
+    return _values(table, column)
+
+
+def _values(table: Any, name: str) -> Column:
+    """Return a column's values."""
+    from ray.data.block import BlockAccessor
+
+    column = table.column(name)
+    if "tensor" in getattr(column.type, "extension_name", "") and not column.null_count:
+        parts = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+        if all(part.dtype != object for part in parts):  # they are of one shape: thousands of arrays in one copy
+            return [value for part in parts for value in np.array(part)]
+    accessor: Any = BlockAccessor.for_block(table.select([name]))
+    values = [row[name] for row in accessor.iter_rows(public_row_format=True)]
+    return [np.array(value) if isinstance(value, np.ndarray) else value for value in values]
 
 
 def with_objects(table: Any, name: str, values: Sequence[Any], there: Sequence[bool]) -> tuple[Any, Errors]:
