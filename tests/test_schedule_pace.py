@@ -53,10 +53,10 @@ def test_chunks_grow_after_a_fused_step_was_slow_at_first() -> None:
     assert len(program.plan.steps) == 1
     schedule = Schedule(program, step_stats(program.plan))
     run(schedule, [0])
-    few = schedule.chunk(0.001)
+    few = schedule.pace.rows_in(0.001)
     for _ in range(20):
         run(schedule, list(range(10)))
-    many = schedule.chunk(0.001)
+    many = schedule.pace.rows_in(0.001)
     assert few is not None and many is not None
     assert few == 1 and many > 100
 

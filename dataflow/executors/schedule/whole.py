@@ -8,11 +8,13 @@ first step to the last, and the next thread the next chunk.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Mapping
 
 from dataflow.executors.batches import Batches
+from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import SystemClock
 from dataflow.executors.columns import Columns
 from dataflow.executors.faults import Faults
@@ -113,10 +115,10 @@ class Whole:
         (result,) = layout.results
         for slot in slots:
             gate = gates.of(slot)
-            if gate is not None:
+            if gate is not None and _in_turn(program, slot):
                 self._turns[slot.step.name] = Turns(gate.places)
             if slot.kind is Kind.BATCH:
-                batches = _InTurn(program, slot.step.op, slot.stats, self._turns[slot.step.name])
+                batches = _InTurn(program, slot.step.op, slot.stats, self._turns.get(slot.step.name))
                 self._batches[slot.step.name] = batches
                 self.unit = math.lcm(self.unit, batches.ceiling)
         self._columns = _Through(program, stats, self._batches, self._turns)
@@ -126,7 +128,7 @@ class Whole:
         self.layout = Layout((slot,), (0,), {Value(0): 1, result: 1}, 1, (result,))
 
     def batches(self, slot: Slot) -> Batches | None:
-        """Return what runs a step's batches, if whole chunks run it too: it is never run twice at once, either way."""
+        """Return what runs a step's batches, if whole chunks run it too: they take turns with those that do not."""
         return self._batches.get(slot.step.name)
 
     def rows(self, seconds: float, most: int) -> int | None:
@@ -164,6 +166,15 @@ class Whole:
         return any(thread in turns.waiting for turns in self._turns.values())
 
 
+def _in_turn(program: Program, slot: Slot) -> bool:
+    """Return whether a step is run by so many threads at once, and no more: it has instances, or is on a GPU.
+
+    A function of this process may be called by as many as come.
+    """
+    stages = [call.stage for call in slot.step.stages]
+    return any(stage.options.gpu or isinstance(program.target(stage), Replicas) for stage in stages)
+
+
 def _can_be_whole(program: Program, layout: Layout) -> bool:
     """Return whether chunks may go through a plan as one piece of work."""
     several = len(layout.slots) > 1 and layout.results != (Value(0),)
@@ -174,11 +185,11 @@ def _can_be_whole(program: Program, layout: Layout) -> bool:
 
 
 class _InTurn(Batches):
-    """A batched step that so many threads at once may run, and no more."""
+    """A batched step that threads run in their turns, if it has any."""
 
-    def __init__(self, program: Program, op: ops.Op, stats: StepStats, turns: Turns) -> None:
+    def __init__(self, program: Program, op: ops.Op, stats: StepStats, turns: Turns | None) -> None:
         super().__init__(program, op, stats)
-        self._turns = turns
+        self._turns = contextlib.nullcontext() if turns is None else turns
 
     def run(self, inputs: list[Column]) -> tuple[list[Column], Faults]:
         with self._turns:

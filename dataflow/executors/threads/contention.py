@@ -9,35 +9,17 @@ are too many. So the work of jobs is watched, and goes on with as many threads a
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
+from dataflow.executors.link import Program
 from dataflow.executors.schedule import Work
 
 _WINDOW_SECONDS = 0.01
-_WINDOW_WORKS = 8
+_WINDOW_WORKS = 4
 _BUSY = 0.5  # cores in use below which threads mostly wait for something else, and more of them are better
 _FULL = 0.8  # of what so many cores could do: above it more threads than that can add nothing
 _FEW_WINDOWS = 4
 _MOST_WINDOWS = 256
 _DRIFT = 1.01  # by how much what was least may have become more, from one work to the next
-
-
-class Finding(NamedTuple):
-    """What was found out about the steps of a program.
-
-    Parameters
-    ----------
-    limit : int or None
-        Under how many threads most gets done; None for all.
-    solo : dict
-        Solo seconds a row, by program and step.
-    rates : dict of int or None to float
-        Solo seconds a second, by limit.
-    """
-
-    limit: int | None
-    solo: dict[tuple[int, str], float]
-    rates: dict[int | None, float]
 
 
 class Contention:
@@ -64,7 +46,6 @@ class Contention:
         self._limits: tuple[int | None, ...] = tuple(dict.fromkeys((1, cores, None))) if cores is not None else (None,)
         self._untried = list(self._limits[1:2])  # all of them later, if it turns out that they may be better
         self._best: int | None = None
-        self._standing = self.limit  # under which it goes on when others have been tried
         self._solo: dict[tuple[int, str], float] = {}  # solo seconds a row, by program and step
         self._rates: dict[int | None, float] = {}  # solo seconds a second, by limit
         self._hold = _FEW_WINDOWS  # windows for which a choice stands
@@ -117,24 +98,18 @@ class Contention:
         self._begin(now)
         return changed
 
-    @property
-    def finding(self) -> Finding:
-        """What has been found out so far."""
-        return Finding(self._standing, dict(self._solo), dict(self._rates))
-
-    def resume(self, finding: Finding) -> None:
-        """Go on from what was found out before, in a job like the one that begins."""
-        if self._limits == (None,):
-            return
-        self.limit = self._standing = self._best = finding.limit
-        self._solo.update(finding.solo)
-        self._rates.update(finding.rates)
-        self._untried = []
-        self._left = self._hold
+    def successor(self, program: Program) -> Contention:
+        """Return another that goes on where this one is, in the next job of a program."""
+        other = Contention(None)
+        other.__dict__.update(self.__dict__)
+        other._solo = {key: seconds for key, seconds in self._solo.items() if key[0] == id(program)}
+        other._rates, other._untried = dict(self._rates), list(self._untried)
+        other._begin(math.inf)
+        return other
 
     def unbind(self) -> None:
         """Let all work: one that waits for something else must not keep the others waiting."""
-        self.limit = self._standing = None
+        self.limit = None
         self._untried, self._left, self._hold = list(self._limits[:-1]), 0, _FEW_WINDOWS
         self._begin(math.inf)
 
@@ -154,7 +129,7 @@ class Contention:
         else:
             best = max(self._limits, key=lambda limit: self._rates.get(limit, 0.0))
             self._hold = min(2 * self._hold, _MOST_WINDOWS) if best == self._best else _FEW_WINDOWS
-            self.limit = self._standing = self._best = best
+            self.limit = self._best = best
             self._left = self._hold
         return self.limit != before
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dataflow.executors.link import Program
 from dataflow.executors.schedule.pace import Pace
-from dataflow.executors.threads.contention import Finding
+from dataflow.executors.threads.contention import Contention
 
 
 class Learned(NamedTuple):
@@ -17,12 +17,12 @@ class Learned(NamedTuple):
     ----------
     pace : Pace
         What calls cost.
-    finding : Finding
+    contention : Contention
         How many threads do most.
     """
 
     pace: Pace
-    finding: Finding
+    contention: Contention
 
 
 _learned: weakref.WeakKeyDictionary[Program, Learned] = weakref.WeakKeyDictionary()
@@ -33,7 +33,6 @@ def learned_of(program: Program) -> Learned | None:
     return _learned.get(program)
 
 
-def keep(program: Program, pace: Pace, finding: Finding) -> None:
+def keep(program: Program, pace: Pace, contention: Contention) -> None:
     """Keep what a job has learned that has ended."""
-    mine = {key: seconds for key, seconds in finding.solo.items() if key[0] == id(program)}
-    _learned[program] = Learned(pace, finding._replace(solo=mine))
+    _learned[program] = Learned(pace, contention.successor(program))

@@ -69,7 +69,7 @@ class ThreadsSession(Session):
         self.schedule = Schedule(program, self._stats, debug=executor.debug)
         if owns_pool and (learned := learned_of(program)) is not None:
             self.schedule.pace.resume(learned.pace)
-            pool.contention.resume(learned.finding)
+            pool.contention = learned.contention.successor(program)
         self.schedule.source = self._source
         self._arrivals = Arrivals(self, executor.max_in_flight, executor.max_queue)
         self._here: Here | None = None
@@ -384,7 +384,7 @@ class ThreadsSession(Session):
             self.pool.detach(self)
         self.schedule.source = no_source
         if self._owns_pool:
-            keep(self._program, self.schedule.pace, self.pool.contention.finding)
+            keep(self._program, self.schedule.pace, self.pool.contention)
             self.pool.stop(wait=finish)
 
 

@@ -25,7 +25,7 @@ PATIENCE = 0.01
 """Seconds after which a source that gives nothing counts as one that will not give anything soon."""
 
 _CHUNK_SECONDS = 0.004  # about how long it may take to run a chunk, or to read it
-_WHOLE_SECONDS = 0.008  # the same for one that goes through the flow as a whole
+_WHOLE_SECONDS = 0.016  # the same for one that goes through the flow as a whole
 _PARTS = 2  # a chunk is at most this part of the limit, so that one is read and taken while another runs
 
 _numbers = itertools.count(1)
