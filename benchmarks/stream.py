@@ -70,6 +70,24 @@ def flow_of(mlp: nn.Module) -> Any:
     return preprocess >> dft.module(mlp, batch=BATCH) >> dft.module(ArgMax(), batch=BATCH)
 
 
+def on_ray_data(flow: Any) -> Run:
+    """Run it over a dataset of Ray Data."""
+    import pyarrow
+    import ray.data
+
+    from benchmarks.peers.ray_data import connect
+    from dataflow.ray_data import map_batches
+
+    connect()
+
+    def run(items: list[Vector]) -> list[int]:
+        rows = ray.data.from_numpy(np.stack(items))
+        made = map_batches(rows, flow, column="data", result_type=pyarrow.int64())
+        return [row["result"] for row in made.iter_rows()]
+
+    return run
+
+
 def findings(quick: bool = False) -> Findings:
     """Measure."""
     with one_thread():
@@ -108,6 +126,7 @@ def findings(quick: bool = False) -> Findings:
                 [
                     Contestant("hand-written batched loop", ready(hand), first(ITEMS)),
                     Contestant("dataflow, threads", job(flow, "threads"), first(ITEMS)),
+                    Contestant("dataflow, Ray Data", lambda: on_ray_data(flow), first(ITEMS)),
                     *adapters("stream_in_processes", preprocess, classes, BATCH, task=first(ITEMS)),
                 ],
                 effort=effort(quick, rounds=3, seconds=20),

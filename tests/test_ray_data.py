@@ -1,18 +1,26 @@
 """A flow over a dataset of Ray Data: the same results as `map`, and failures recorded beside them."""
 
+import functools
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import dataflow as df
 from dataflow.ray_data import map_batches
-from dataflow.ray_data.segments import segments
+from dataflow.testing import outcomes
+from dataflow.testing.outcomes import same_value
+from dataflow.testing.strategies import flows
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
+    pytest.mark.timeout(240),
     pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning"),  # Ray Data's own settings, read by itself
 ]
 
@@ -24,7 +32,8 @@ class Scaled:
         self.made = os.getpid()
 
     def __call__(self, xs: list[Any]) -> list[Any]:
-        assert self.made == os.getpid()
+        if self.made != os.getpid():
+            raise RuntimeError("made elsewhere")
         return [None if x % 5 == 0 else np.full(3, x, dtype=np.float32) for x in xs]
 
 
@@ -41,48 +50,6 @@ def total(x: Any, doubled: int) -> float:
 def three_pools() -> Any:
     scaled: Any = df.stage(Scaled, batch=16, placement="models")
     return df.stage(refuse_sevens) >> (scaled() | (lambda x: 2 * x)) >> df.combine(total)
-
-
-# ------------------------------------------------------------------ what becomes a pool
-
-
-def names(flow: Any) -> list[tuple[str, int, int]]:
-    return [(each.name, each.start, each.stop) for each in segments(flow.optimize())]
-
-
-def test_all_in_one_placement_is_one_pool() -> None:
-    assert names(df.stage(abs) >> df.stage(len, batch=4)) == [("ingress", 0, 2)]
-    assert [each.name for each in segments(df.identity.optimize())] == ["ingress"]
-
-
-def test_a_plan_is_cut_where_the_placement_changes() -> None:
-    assert [name for name, _, _ in names(three_pools())] == ["ingress", "models"]  # and what joins, with them
-
-
-def test_a_construct_over_several_placements_is_one_pool_with_what_they_ask_for() -> None:
-    arms = {0: df.stage(len, batch=3, placement="a", cpus=2), 1: df.stage(list, batch=2, placement="b", cpus=1)}
-    (held,) = [each for each in segments((df.stage(abs) >> df.switch(bool, arms)).optimize()) if "a" in each.name]
-    assert (held.name, held.cpus) == ("a+b", 3)
-    assert held.rows % 6 == 0
-
-
-def test_what_one_pool_cannot_be_is_refused() -> None:
-    arms = {0: df.stage(len, placement="a", replicas=2), 1: df.stage(str, placement="b", replicas=3)}
-    with pytest.raises(df.LoweringError, match="different numbers of processes"):
-        segments(df.switch(bool, arms).optimize())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 0}, "batch_size"),
-        ({"on_error": "ignore"}, "on_error"),
-        ({"on_error": "record", "failure": "result"}, "two columns"),
-    ],
-)
-def test_what_is_no_option(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        map_batches(None, df.stage(abs), **options)  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------ on Ray
@@ -102,22 +69,33 @@ def data(ray_runs: None) -> Iterator[Any]:
     context.enable_progress_bars, context.execution_options.preserve_order = before
 
 
-@pytest.mark.timeout(240)
 def test_results_are_those_of_map_and_failures_are_recorded(data: Any) -> None:
     flow = three_pools()
-    rows = map_batches(data.range(200), flow, column="id", on_error="record").take_all()
+    rows = map_batches(data.from_items(list(range(200))), flow, column="item").take_all()
     wanted = list(flow.map(range(200), "inline", on_error="record"))
-    assert [row["id"] for row in rows] == list(range(200))
+    assert [row["item"] for row in rows] == list(range(200))
     for row, outcome in zip(rows, wanted, strict=True):
         if isinstance(outcome, df.Failure):
             error = {"type": "ValueError", "message": str(outcome.error), "stage": outcome.stage}
             assert (row["failure"], row["result"]) == (error, None)
         else:
             assert row["failure"] is None
-            assert np.array_equal(row["result"], outcome, equal_nan=True)
+            assert same_value(row["result"], outcome)
 
 
-@pytest.mark.timeout(240)
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(flows(), st.lists(st.integers(-20, 60), min_size=1, max_size=12))
+def test_any_flow(data: Any, flow: Any, xs: list[int]) -> None:
+    rows = map_batches(data.from_items(xs), flow, column="item").take_all()
+    assert [row["item"] for row in rows] == xs
+    for x, row in zip(xs, rows, strict=True):
+        failed = row["failure"] and row["failure"]["type"].rpartition(".")[2]
+        assert any(
+            failed == each.error.__name__ if each.error else not failed and each.value == row["result"]
+            for each in outcomes(flow, x)
+        )
+
+
 def test_rows_are_dicts_and_those_that_fail_can_be_left_out(data: Any) -> None:
     images = [np.ones((2, 2)) * number for number in range(8)]
     items = [{"x": number, "text": f"n{number}", "image": image} for number, image in enumerate(images)]
@@ -133,7 +111,49 @@ def test_rows_are_dicts_and_those_that_fail_can_be_left_out(data: Any) -> None:
     assert all(np.array_equal(row["image"], np.ones((2, 2)) * int(row["text"][1:])) for row in rows)
 
 
-@pytest.mark.timeout(240)
 def test_an_error_ends_the_job(data: Any) -> None:
-    with pytest.raises(Exception, match="a seven: 0"):
-        map_batches(data.range(8), df.stage(refuse_sevens), column="id").take_all()
+    with pytest.raises(Exception, match=r"(?s)a seven: 0.*stage 'refuse_sevens'"):
+        map_batches(
+            data.from_items(list(range(8))), df.stage(refuse_sevens), column="item", on_error="raise"
+        ).take_all()
+
+
+class Broken:
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise OSError("no weights")
+
+    def __call__(self, x: int) -> int:
+        return x
+
+
+def test_what_cannot_be_constructed_ends_the_job(data: Any) -> None:
+    broken: Any = df.stage(Broken)
+    with pytest.raises(Exception, match="no weights"):
+        map_batches(data.from_items(list(range(8))), broken(), column="item").take_all()
+
+
+def die_once(x: int, marker: Path) -> int:
+    if x == 5 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+@pytest.mark.parametrize("pure", [True, False])
+def test_a_process_that_dies(data: Any, tmp_path: Path, pure: bool) -> None:
+    flow = df.stage(functools.partial(die_once, marker=tmp_path / "died"), pure=pure)
+    made = map_batches(data.from_items(list(range(8))), flow, column="item")
+    if pure:
+        assert [row["result"] for row in made.take_all()] == list(range(8))
+    else:
+        with pytest.raises(Exception, match=r"(?i)died"):
+            made.take_all()
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.parametrize("options", [{"gpus": 7}, {"cpus": 1000}, {"memory": 2**60}, {"device": "cuda", "replicas": 9}])
+def test_what_the_cluster_has_not_is_refused(data: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(df.LoweringError, match="that the cluster has"):
+        map_batches(data.from_items(list(range(8))), df.stage(abs, **options), column="item")

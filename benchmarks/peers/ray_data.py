@@ -13,15 +13,20 @@ import ray.data
 from dataflow.bench.machine import usable_cores
 
 
-def stream_in_processes(
-    preprocess: Callable[[Any], Any], model: Callable[[list[Any]], list[Any]], batch: int
-) -> Callable[[list[Any]], list[Any]]:
-    """Run a batched model over a stream."""
+def connect() -> None:
+    """Start Ray on this machine, and keep rows in order and the terminal quiet."""
     if not ray.is_initialized():
         ray.init(num_cpus=usable_cores(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
+
+
+def stream_in_processes(
+    preprocess: Callable[[Any], Any], model: Callable[[list[Any]], list[Any]], batch: int
+) -> Callable[[list[Any]], list[Any]]:
+    """Run a batched model over a stream."""
+    connect()
 
     def one(row: dict[str, Any]) -> dict[str, Any]:
         return {"data": preprocess(row["data"])}
