@@ -10,6 +10,8 @@ from typing import Any
 # in two processes on what may be two cores: a thread pool in each of these libraries only gets in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Ray's workers are as nice as can be unless they are told not to: beside another process of tests they would starve.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import pytest
 from executors import EXECUTORS, JOBS, RUNS, Kind
