@@ -44,7 +44,7 @@ from dataflow.testing import (
 from dataflow.testing.simulated.world import World
 
 LIMIT = 30.0  # real seconds after which a run counts as hanging
-RUNS = int(os.environ.get("DATAFLOW_FAULT_RUNS", "60"))
+RUNS = int(os.environ.get("DATAFLOW_FAULT_RUNS", "40"))
 A_BLOCK = 20
 
 items = st.lists(st.integers(-20, 60), max_size=12)
