@@ -1,5 +1,6 @@
 """What every test gets: quiet libraries, a Hypothesis profile, and a check that no thread outlives its test."""
 
+import contextlib
 import os
 import threading
 import time
@@ -73,17 +74,19 @@ def job(request: pytest.FixtureRequest, executor: Kind) -> Callable[..., Any]:
 # ------------------------------------------------------------------ what is slow to set up
 
 
+_on_ray = contextlib.ExitStack()  # what runs on Ray, until the last test there is over
+
+
 @pytest.fixture(scope="session")
-def ray_runs() -> Iterator[None]:
+def ray_runs() -> None:
     """Let Ray and Ray Serve run; the tests that ask for it are of the xdist group "ray", so that it is started once."""
     from raycluster import cluster
 
-    with cluster():
-        yield
+    _on_ray.enter_context(cluster())
 
 
 @pytest.fixture(scope="session")
-def app(ray_runs: None) -> Iterator[str]:
+def app(ray_runs: None) -> str:
     """An application on Ray Serve that obeys, and is deployed once."""
     import rayflows
 
@@ -91,8 +94,9 @@ def app(ray_runs: None) -> Iterator[str]:
     from dataflow.http import Limits
 
     limits = Limits(max_items=8, max_body=100_000, max_depth=8, max_requests=4)
-    with rayflows.counted().open(df.RayServe(name="obeys", route_prefix="/obeys", workers=16, limits=limits)):
-        yield "obeys"
+    executor = df.RayServe(name="obeys", route_prefix="/obeys", workers=16, start_timeout=180, limits=limits)
+    _on_ray.enter_context(rayflows.counted().open(executor))
+    return "obeys"
 
 
 @pytest.fixture
@@ -104,6 +108,17 @@ def session(app: str) -> Iterator[Any]:
         yield attached
 
 
+def _is_on_ray(item: pytest.Item | None) -> bool:
+    return item is not None and any("ray" in mark.args for mark in item.iter_markers("xdist_group"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests on Ray: they stay together in one process, and take longer than those of any other file."""
-    items.sort(key=lambda item: not any("ray" in mark.args for mark in item.iter_markers("xdist_group")))
+    items.sort(key=lambda item: not _is_on_ray(item))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End Ray behind the last test on it: it keeps a quarter of the machine busy though nobody asks it for anything."""
+    if _is_on_ray(item) and not _is_on_ray(nextitem):
+        _on_ray.close()
