@@ -25,6 +25,7 @@ WORKLOADS = (
     "stream",
     "overlap",
     "online",
+    "http",
     "race",
     "digits",
     "photographs",

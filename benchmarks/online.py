@@ -100,8 +100,9 @@ def predictor(mlp: nn.Module) -> Callable[[list[Vector]], list[int]]:
 class AsyncBatcher:
     """The same for coroutines: who fills the batch, or a timer, runs the model in the event loop's thread."""
 
-    def __init__(self, predict: Callable[[list[Vector]], list[int]]) -> None:
+    def __init__(self, predict: Callable[[list[Vector]], list[int]], batch: int = BATCH) -> None:
         self._predict = predict
+        self._batch = batch
         self._waiting: list[tuple[Vector, asyncio.Future[int]]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -110,7 +111,7 @@ class AsyncBatcher:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[int] = loop.create_future()
         self._waiting.append((preprocess(item), future))
-        if len(self._waiting) == BATCH:
+        if len(self._waiting) == self._batch:
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(MAX_WAIT, self._flush)

@@ -10,6 +10,8 @@ An adapter offers what its library can do, under these names; one that lacks a n
 - ``stream(preprocess, model, batch)``: a callable of a list of items, giving ``model``'s results for batches of what
   ``preprocess`` makes of each item, in order
 - ``stream_one_by_one(preprocess, model)``: the same, for those that form no batches
+- ``served(port)``: does not return, and answers requests on a port of this machine, at ``PATH``: ``{"item": [...]}`` is
+  classified by the MLP as ``{"result": ...}``; run in a process of its own
 - ``stream_in_processes(preprocess, model, batch)``: the same, for those that start processes, and ship items to them
 """
 
@@ -46,6 +48,9 @@ PEERS = (
     Peer("pypeln, threads", "pypeln", "pypeln", "pypeln", ("stream_one_by_one",)),
     Peer("ThreadPoolExecutor.map", "pool", "", "concurrent.futures", ("stream_one_by_one",)),
     Peer("Ray Data", "ray_data", "ray", "ray.data", ("stream_in_processes",)),
+    Peer("FastAPI, batched by hand", "fastapi", "fastapi", "fastapi", ("served",)),
+    Peer("LitServe", "litserve", "litserve", "litserve", ("served",)),
+    Peer("mosec", "mosec", "mosec", "mosec", ("served",)),
 )
 
 
