@@ -33,7 +33,11 @@ def answering(session: Session) -> Callable[[list[Any], float | None], Awaitable
     """
 
     async def run(items: list[Any], deadline: float | None) -> list[Any]:
-        outcomes = await asyncio.gather(*(session.arun(item, deadline) for item in items), return_exceptions=True)
+        if len(items) == 1:
+            outcomes = [await _outcome(session, items[0], deadline)]  # without a task of its own
+        else:
+            runs = (session.arun(item, deadline) for item in items)
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, asyncio.CancelledError):  # the session has ended without it
                 outcome = SessionClosed("the session was cancelled before this item was done")
@@ -42,6 +46,19 @@ def answering(session: Session) -> Callable[[list[Any], float | None], Awaitable
         return outcomes
 
     return run
+
+
+async def _outcome(session: Session, item: Any, deadline: float | None) -> Any:
+    """Return an item's result, or its error."""
+    try:
+        return await session.arun(item, deadline)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # it is who asks that is cancelled, and not the item alone
+            raise
+        return error
+    except Exception as error:
+        return error
 
 
 def opened(session: Session) -> Callable[[], Awaitable[bool]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from importlib.metadata import version as version_of
@@ -11,6 +10,7 @@ from uuid import uuid4
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from dataflow.failure import Failure
 from dataflow.http import Ready, Run, describing
@@ -18,7 +18,7 @@ from dataflow.http.encoding import Unencodable, encoded
 from dataflow.http.limits import Limits, Room
 from dataflow.http.problems import Problem, failed
 from dataflow.http.protocol import inference, response
-from dataflow.http.requests import Arrival, checked_count, left
+from dataflow.http.requests import Arrival, checked_count
 
 logger = logging.getLogger("dataflow.http")
 
@@ -42,6 +42,7 @@ def application(run: Run, *, name: str, version: str | None, ready: Ready | None
         app.add_api_route(f"{of_version}/ready", service.model_of_version_ready, **describing.MODEL_READY)
         app.add_api_route(f"{of_version}/infer", service.infer_by_version, methods=["POST"], **describing.INFER)
     app.add_exception_handler(HTTPException, _unrouted)
+    app.router.routes.insert(0, Route("/", service.items, methods=["POST"]))  # FastAPI's own describes it
     return app
 
 
@@ -66,15 +67,14 @@ class Service:
 
     async def items(self, request: Request) -> Response:
         """Run one item, or several."""
-        number = uuid4().hex
         try:
-            return await self._items(request, number)
+            return await self._items(request)
         except Problem as problem:
-            return _refused(problem, number)
+            return _refused(problem)
         except Exception as error:
-            return _refused(_unexpected(error), number)
+            return _refused(_unexpected(error))
 
-    async def _items(self, request: Request, number: str) -> Response:
+    async def _items(self, request: Request) -> Response:
         with self._room.place():
             arrival = Arrival(request)
             body = await arrival.body(self._limits)
@@ -85,9 +85,11 @@ class Service:
                 if problems:
                     raise problems[0]
                 return Response(b'{"result":' + parts[0] + b"}", media_type=_JSON)
-            _log(problems.values(), number)
-            for index, problem in problems.items():
-                parts[index] = encoded({"error": problem.described(number)})
+            if problems:
+                number = uuid4().hex
+                _log(problems.values(), number)
+                for index, problem in problems.items():
+                    parts[index] = encoded({"error": problem.described(number)})
             text = b'{"results":[' + b",".join(parts) + b"]"
             if problems:
                 text += b',"failed":' + encoded(list(problems))
@@ -136,13 +138,12 @@ class Service:
         """Run the items of tensors."""
         if (unknown := self._unknown(model)) is not None:
             return unknown
-        number = uuid4().hex
         try:
             return await self._infer(request)
         except Problem as problem:
-            return _refused(problem, number, protocol=True)
+            return _refused(problem, protocol=True)
         except Exception as error:
-            return _refused(_unexpected(error), number, protocol=True)
+            return _refused(_unexpected(error), protocol=True)
 
     async def infer_by_version(self, request: Request, model: str, model_version: str) -> Response:
         """Run the items of tensors."""
@@ -179,20 +180,8 @@ class Service:
 
     async def _outcomes(self, arrival: Arrival, items: list[Any]) -> list[Any]:
         """Run items, unless the client leaves: then nobody wants the results, and what waits leaves the queues."""
-        running = asyncio.ensure_future(self._run(items, arrival.left_of_deadline()))
-        gone = asyncio.ensure_future(arrival.gone())
-        try:
-            await asyncio.wait((running, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                raise left()
-            return running.result()
-        finally:
-            for task in (running, gone):
-                task.cancel()
-            await asyncio.wait((running, gone))
-            for task in (running, gone):
-                if not task.cancelled():
-                    task.exception()  # nobody else may ask for it
+        with arrival.stay():
+            return await self._run(items, arrival.left_of_deadline())
 
 
 def _asked(body: Any, limits: Limits) -> tuple[list[Any], bool]:
@@ -230,8 +219,9 @@ def _json(value: Any, status: int = 200, headers: Any = None) -> Response:
     return Response(encoded(value), status, headers, _JSON)
 
 
-def _refused(problem: Problem, number: str, *, protocol: bool = False) -> Response:
+def _refused(problem: Problem, *, protocol: bool = False) -> Response:
     """Return the answer to a request that came to nothing, and log it."""
+    number = uuid4().hex
     _log([problem], number)
     headers = {**problem.headers, **({"Connection": "close"} if problem.unread else {})}
     error = problem.sentence(number) if protocol else problem.described(number)

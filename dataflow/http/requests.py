@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,6 +17,8 @@ from dataflow.http.problems import Problem
 
 DEADLINE = "Dataflow-Deadline"
 """The header that says within how many seconds from its arrival a request is to be answered."""
+
+_LOOK_SECONDS = 0.02  # what takes less than this is done before anybody asks whether its client is still there
 
 
 class Arrival:
@@ -77,10 +81,64 @@ class Arrival:
             raise Problem(504, DeadlineExceeded.__name__, message)
         return seconds
 
-    async def gone(self) -> None:
-        """Wait until the client has left. The body must have been read."""
+    @contextlib.contextmanager
+    def stay(self) -> Iterator[None]:
+        """End the block when the client leaves. The body must have been read.
+
+        It is looked for a client only once the block has taken a while: to look costs a task, which is more than many a
+        flow does.
+
+        Raises
+        ------
+        Problem
+            Where the client has left.
+        """
+        here = asyncio.current_task()
+        assert here is not None
+        watch = _Watch(self._request, here)
+        timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, watch.start)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if watch.left and here.uncancel() == 0:
+                raise left() from None
+            raise
+        finally:
+            timer.cancel()
+            watch.stop()
+
+
+class _Watch:
+    """Cancels a task when a client leaves.
+
+    Parameters
+    ----------
+    request : Request
+        Of the client.
+    task : asyncio.Task
+        What is done for it.
+    """
+
+    def __init__(self, request: Request, task: asyncio.Task[Any]) -> None:
+        self._request = request
+        self._task = task
+        self._watching: asyncio.Task[None] | None = None
+        self.left = False
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._watching = asyncio.ensure_future(self._gone())
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _gone(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
+        self.left = True
+        self._task.cancel()
 
 
 def checked_count(count: int, limits: Limits) -> None:
