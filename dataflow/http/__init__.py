@@ -50,7 +50,7 @@ def make_app(
     --------
     >>> async def run(items, deadline):
     ...     return [abs(item) for item in items]
-    >>> sorted(route.path for route in make_app(run).routes)[:3]
+    >>> sorted({route.path for route in make_app(run).routes})[:3]
     ['/', '/docs', '/docs/oauth2-redirect']
     """
     try:
