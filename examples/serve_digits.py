@@ -68,8 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"Deployed in {time.perf_counter() - start:.1f} s.")
         print(f"One image: {session.run(images[0])}, and it is a {truth[0]}.")
         with httpx.Client(base_url=session.url, timeout=60) as client:
-            answers = client.post("/", json={"items": [image.tolist() for image in images[:5]]}).raise_for_status()
-            print(f"Five over HTTP: {answers.json()['results']}, and they are {truth[:5].tolist()}.")
+            few = np.stack(images[:5])
+            tensor = {"name": "images", "datatype": "FP64", "shape": list(few.shape), "data": few.tolist()}
+            answer = client.post(f"/v2/models/{APPLICATION}/infer", json={"inputs": [tensor]}).raise_for_status()
+            print(f"Five over HTTP: {answer.json()['outputs'][0]['data']}, and they are {truth[:5].tolist()}.")
         start = time.perf_counter()
         there = list(session.map(images, progress=False))
         print(

@@ -109,7 +109,7 @@ class Columns:
                 stats.dispatch(self._reason)
             made, faults = self._batches_of(step, stats).run(inputs)
         else:
-            column, faults = self._construct(step, inputs)
+            column, faults = self._construct(step, inputs)()
             made = [column]
         stats.count(count, len(faults), self._program.clock.now() - began)
         return made, faults
@@ -121,23 +121,24 @@ class Columns:
 
     # -- constructs that hold batched stages ---------------------------------------------------------------------------
 
-    def _construct(self, step: Step, inputs: list[Column]) -> tuple[Column, Faults]:
+    def _construct(self, step: Step, inputs: list[Column]) -> Callable[[], tuple[Column, Faults]]:
+        """Return what runs a construct: they nest, and a frame less in each is a tenth of what Python has."""
         op = step.op
         match op:
             case ops.Switch():
-                return self._switch(step, *inputs)
+                return functools.partial(self._switch, step, *inputs)
             case ops.Each():
-                return self._each(step, inputs[0])
+                return functools.partial(self._each, step, inputs[0])
             case ops.Retry():
-                return self._retry(step, op, inputs[0])
+                return functools.partial(self._retry, step, op, inputs[0])
             case ops.Fallback():
-                return self._fallback(step, op, inputs[0])
+                return functools.partial(self._fallback, step, op, inputs[0])
             case ops.Timeout():
-                return self._timeout(step, op, inputs[0])
+                return functools.partial(self._timeout, step, op, inputs[0])
             case ops.Race():
-                return self._race(step, inputs[0])
+                return functools.partial(self._race, step, inputs[0])
             case ops.Quorum():
-                return self._quorum(step, op, inputs[0])
+                return functools.partial(self._quorum, step, op, inputs[0])
         raise NotImplementedError(op.name)
 
     def _switch(self, step: Step, chosen: Column, items: Column) -> tuple[Column, Faults]:
