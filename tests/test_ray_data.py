@@ -153,7 +153,7 @@ def test_a_process_that_dies(data: Any, tmp_path: Path, pure: bool) -> None:
     assert (tmp_path / "died").exists()
 
 
-@pytest.mark.parametrize("options", [{"gpus": 7}, {"cpus": 1000}, {"memory": 2**60}, {"device": "cuda", "replicas": 9}])
+@pytest.mark.parametrize("options", [{"gpus": 7}, {"cpus": 1000}, {"memory": 2**60}, {"gpus": 1, "replicas": 9}])
 def test_what_the_cluster_has_not_is_refused(data: Any, options: dict[str, Any]) -> None:
     with pytest.raises(df.LoweringError, match="that the cluster has"):
         map_batches(data.from_items(list(range(8))), df.stage(abs, **options), column="item")

@@ -14,7 +14,7 @@ import dataflow as df
 from dataflow.executors.ray_serve.shipping import ship
 from dataflow.ray_data import map_batches
 from dataflow.ray_data.actors import CARRIED, Job, named
-from dataflow.ray_data.asking import asked, size_of
+from dataflow.ray_data.asking import Share, asked, size_of
 from dataflow.ray_data.segments import arranged, segments
 from dataflow.ray_data.table import items as table_items
 from dataflow.testing import Outcome, flows, outcomes, pool
@@ -324,7 +324,7 @@ def test_how_many_processes() -> None:
 def test_options_reach_ray() -> None:
     flow = df.stage(abs) >> at("a", str, device="cuda", cpus=0.5, memory=10) >> at("b", len, gpus=0.25, pure=False)
     cut = segments(flow.optimize())
-    made = [asked(each, (1, 4), 0.3) for each in cut]
+    made = [asked(each, (1, 4), Share(0.3)) for each in cut]
     assert all((each["compute"].min_size, each["compute"].max_size) == (1, 4) for each in made)
     assert [{key: value for key, value in each.items() if key != "compute"} for each in made] == [
         {"num_cpus": 0.3},

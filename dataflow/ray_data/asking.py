@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,22 @@ from dataflow.ray_data.segments import Segment
 
 Processes = int | tuple[int, int]
 """How many there are of a pool: always as many, or from as many to as many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What a process asks for whose stages do not say how much.
+
+    Parameters
+    ----------
+    cpus : float
+        Cores.
+    gpus : float
+        GPUs, where it has a stage on one.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 1.0
 
 
 def need_ray_data() -> None:
@@ -45,13 +62,13 @@ def size_of(segment: Segment, processes: Processes | None) -> tuple[int, int]:
     return (1, _cores()) if segment.pure else (1, 1)
 
 
-def asked(segment: Segment, size: tuple[int, int], share: float) -> dict[str, Any]:
+def asked(segment: Segment, size: tuple[int, int], share: Share) -> dict[str, Any]:
     """Return what Ray Data is told of a segment's pool."""
     from ray.data import ActorPoolStrategy
 
     options: dict[str, Any] = {"compute": ActorPoolStrategy(min_size=size[0], max_size=size[1])}
-    options["num_cpus"] = share if segment.cpus is None else segment.cpus
-    if gpus := _gpus(segment):
+    options["num_cpus"] = share.cpus if segment.cpus is None else segment.cpus
+    if gpus := (share.gpus * segment.on_gpu if segment.gpus is None else segment.gpus):
         options["num_gpus"] = gpus
     if segment.memory is not None:
         options["memory"] = segment.memory
@@ -60,11 +77,12 @@ def asked(segment: Segment, size: tuple[int, int], share: float) -> dict[str, An
     return options
 
 
-def share_of(pools: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> float:
-    """Return how many cores a process asks for whose stages do not say.
+def share_of(pools: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> Share:
+    """Return what a process asks for whose stages do not say how much.
 
-    One, where there are enough. But cores that nobody asked for must not be what the reading of the data waits for: all
-    pools together leave half of those that are free now.
+    A core and, on a GPU, a GPU, where there are enough. But what nobody asked for must not be what the job waits for: all
+    pools together leave half of the cores that are free now, for the reading of the data, and share the GPUs that there
+    are, if there are any.
 
     Raises
     ------
@@ -72,12 +90,12 @@ def share_of(pools: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> floa
         Where the cluster has not what the stages do ask for: Ray Data would wait for it for ever.
     """
     if not _running():
-        return 1.0
+        return Share()
     has, free = _resources("cluster_resources"), _resources("available_resources")
     least = [(each, low) for each, (low, _) in zip(pools, sizes, strict=True)]
     wanted = {
         "CPU": sum(low * (each.cpus or 0) for each, low in least),
-        "GPU": sum(low * _gpus(each) for each, low in least),
+        "GPU": sum(low * (each.gpus or 0) for each, low in least),
         "memory": sum(low * (each.memory or 0) for each, low in least),
     }
     if lacking := {what: much for what, much in wanted.items() if much > has.get(what, 0.0)}:
@@ -86,12 +104,17 @@ def share_of(pools: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> floa
             f"the pools of this flow ask for {told} that the cluster has, and would wait for ever: ask for less "
             "(replicas, cpus, gpus, memory of the stages), or add nodes first"
         )
-    unsaid = sum(low for each, low in least if each.cpus is None)
-    return min(1.0, math.floor(50 * free.get("CPU", 0.0) / unsaid) / 100) if unsaid else 0.0
+    no_cpus = sum(low for each, low in least if each.cpus is None)
+    no_gpus = sum(low for each, low in least if each.gpus is None and each.on_gpu)
+    return Share(
+        _part(free.get("CPU", 0.0) / 2, no_cpus),
+        _part(has.get("GPU", 0.0) - wanted["GPU"], no_gpus),
+    )
 
 
-def _gpus(segment: Segment) -> float:
-    return float(segment.on_gpu) if segment.gpus is None else segment.gpus
+def _part(much: float, parts: int) -> float:
+    """Return what each gets of so much, at the most one, in hundredths as Ray counts."""
+    return min(1.0, math.floor(100 * much / parts) / 100) if parts else 1.0
 
 
 def _cores() -> int:
