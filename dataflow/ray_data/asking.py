@@ -80,9 +80,9 @@ def asked(segment: Segment, size: tuple[int, int], share: Share) -> dict[str, An
 def share_of(pools: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> Share:
     """Return what a process asks for whose stages do not say how much.
 
-    A core and, on a GPU, a GPU, where there are enough. But what nobody asked for must not be what the job waits for: all
-    pools together leave half of the cores that are free now, for the reading of the data, and share the GPUs that there
-    are, if there are any.
+    A core and, on a GPU, a GPU, where there are enough. But what nobody asked for must not be what the job waits for:
+    all pools together leave half of the cores that are free now, for the reading of the data, and share the GPUs that
+    there are, if there are any.
 
     Raises
     ------
