@@ -251,3 +251,20 @@ def test_calling_a_flow_changes_no_digest() -> None:
     assert flow(-1) == "1"
     assert flow.optimize().digest == before
     assert (first >> second).optimize().digest == before
+
+
+def test_a_class_made_in_a_function_has_the_same_digest_elsewhere() -> None:
+    import cloudpickle
+
+    class Local:
+        def __call__(self, x: int) -> int:
+            return x + 1
+
+    made: Any = stage(Local)
+    flow = made() >> abs
+    sent = cloudpickle.dumps(flow).hex()
+    code = f"import pickle; print(pickle.loads(bytes.fromhex({sent!r})).optimize().digest)"
+    path = os.pathsep.join((str(pathlib.Path(__file__).parent), *sys.path))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == flow.optimize().digest, done.stderr

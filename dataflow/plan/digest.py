@@ -138,5 +138,6 @@ def _contents(cell: types.CellType) -> Any:
 def _name(thing: Any) -> str:
     """Return a callable's or a type's full name; of another object that is called, its type's."""
     named = thing if hasattr(thing, "__qualname__") or hasattr(thing, "__name__") else type(thing)
-    name = getattr(named, "__qualname__", None) or named.__name__
+    # where a class is written gets lost on its way to another process, if it is in a function
+    name = named.__name__ if isinstance(named, type) else getattr(named, "__qualname__", None) or named.__name__
     return f"{getattr(named, '__module__', None)}.{name}:"
