@@ -65,6 +65,10 @@ def obey(order: Any, here: str) -> Any:
             return threading.Lock()
         case "hang":
             threading.Event().wait()
+        case "wait for":
+            while not Path(given[0]).exists():
+                threading.Event().wait(0.01)
+            return given[1]
         case "die":
             die()
         case "die once":

@@ -136,6 +136,18 @@ def test_nobody_waits_for_what_travels_in_the_same_request(session: Any) -> None
     assert all(future.cancel() for future in hanging)
 
 
+@BOTH
+def test_what_is_done_last_may_have_been_first_in_its_request(session: Any, where: str, tmp_path: Path) -> None:
+    assert session.run(0) == 0
+    waiting = [session.submit((where, "wait for", str(tmp_path / "gate"), number)) for number in range(3)]
+    quick = [session.submit(("ingress", "value", number)) for number in range(40)]
+    if where == "ingress":
+        assert [future.result(LIMIT) for future in quick] == list(range(40))
+    (tmp_path / "gate").touch()
+    assert [future.result(LIMIT) for future in waiting] == [0, 1, 2]
+    assert [future.result(LIMIT) for future in quick] == list(range(40))
+
+
 def test_an_item_can_be_cancelled(session: Any) -> None:
     future = session.submit(("ingress", "hang"))
     assert session.run(5) == 5

@@ -216,7 +216,7 @@ class Ingress(Replica):
     async def items(self, options: tuple[Limits, bool], *message: Any) -> Message:
         """Run items that came together."""
         limits, patient = options
-        return await self._answer(self._begin(unpack(load(message)[0]), limits, patient=patient))
+        return await self._answer(self._begin(unpack(load(message)[0]), limits, patient=patient), first=True)
 
     async def rest(self, options: tuple[int], *message: Any) -> Message:
         """Go on with items of which some have been answered."""
@@ -224,14 +224,14 @@ class Ingress(Replica):
         if pending is None or forget is None:
             return dump(Answer([], {}, rest=GONE))
         forget.cancel()
-        return await self._answer(pending)
+        return await self._answer(pending, first=False)
 
     def _begin(self, items: list[Any], limits: Limits, *, patient: bool) -> Pending:
         if self._session is None or self._session.closed:
             self._session = self._new_session()  # the one before was ended by what a stage raised
         return self._session.begin(items, limits, patient=patient)
 
-    async def _answer(self, pending: Pending) -> Message:
+    async def _answer(self, pending: Pending, *, first: bool) -> Message:
         """Answer with the outcomes that there are soon, and keep the others until they are asked for."""
         try:
             positions, results, faults = await pending.some(whole=self.lowered.ingress.most > 1)
@@ -240,7 +240,7 @@ class Ingress(Replica):
         except asyncio.CancelledError:
             pending.give_up()
             raise
-        if not pending.left and positions == list(range(len(positions))):
+        if first and not pending.left and positions == list(range(len(positions))):
             return answered(self.plan, [results], faults, self.place)
         rest = next(self._numbers) if pending.left else None
         if rest is not None:  # whoever asks for the others comes here: this is the only replica
