@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -134,11 +135,26 @@ def _started() -> Any:
 
 
 def processes(named: Callable[[str], bool]) -> Iterator[int]:
-    """Yield the processes whose names are such."""
+    """Yield the processes of the Ray that was started here, whose names are such."""
     for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
         try:
             name = (entry / "cmdline").read_bytes().split(b"\0")[0].decode()
         except (OSError, ValueError):
             continue
-        if entry.name.isdigit() and named(name):
+        if named(name) and _descends(int(entry.name)):
             yield int(entry.name)
+
+
+def _descends(pid: int) -> bool:
+    """Return whether a process was started by this one, or by one that was: other people's Rays are not ours to kill."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return False
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return False
