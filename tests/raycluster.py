@@ -148,7 +148,7 @@ def processes(named: Callable[[str], bool]) -> Iterator[int]:
 
 
 def _descends(pid: int) -> bool:
-    """Return whether a process was started by this one, or by one that was: other people's Rays are not ours to kill."""
+    """Return whether a process was started by this one, or by one that was: nobody else's Ray is ours to kill."""
     while pid > 1:
         if pid == os.getpid():
             return True
