@@ -196,3 +196,17 @@ def test_the_version_is_the_same_everywhere() -> None:
 def test_every_folder_is_a_package() -> None:
     """What has no `__init__.py` is left out of the wheel without a word."""
     assert all((source.parent / "__init__.py").exists() for source in SOURCES)
+
+
+def test_the_page_of_faults_names_tests_that_there_are() -> None:
+    page = (ROOT / "docs/explanation/what-is-survived.md").read_text(encoding="utf-8")
+    conformance = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "dataflow/testing/conformance").glob("*.py")
+    )
+    named = re.findall(r"`(?:(test_\w+\.py)::)?(test_\w+)`", page)
+    assert named
+    for file, name in named:
+        text = (ROOT / "tests" / file).read_text(encoding="utf-8") if file else conformance
+        assert f"def {name}(" in text, f"{file or 'conformance'}::{name}"
+    rows = re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE)
+    assert {int(number) for row in rows for number in row.split(",")} == set(range(1, 52))

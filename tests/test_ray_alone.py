@@ -1,7 +1,9 @@
 """Programs that have a Ray of their own: it is started and stopped for them, quietly, and may die under them."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -67,15 +69,76 @@ if __name__ == "__main__":
     os._exit(0)
 """
 
+A_NODE_DIES = """
+import os, signal
+import dataflow as df
+from dataflow.executors.ray_serve.cluster import quiet
 
-def run(tmp_path: Path, program: str, *, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+GPU = dict(device="cuda", cpus=0, gpus=1)  # which only nodes have that come later: who needs one runs there
+KILLED_AT = 500
+
+def same(order):
+    return order
+
+def obey(order):
+    if order == "where":
+        import ray
+        return ray.get_runtime_context().get_node_id()
+    return order
+
+def obey_all(orders):
+    return [obey(order) for order in orders]
+
+def items(kill, over):
+    yield from range(KILLED_AT)
+    kill()
+    number = KILLED_AT
+    while not over():  # its processes may outlive a raylet for a while
+        yield from range(number, number + 50)
+        number += 50
+
+if __name__ == "__main__":
+    least = {"object_store_memory": 80 * 2**20}
+    quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}  # a dead node is known sooner
+    with quiet():
+        import ray
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={
+            "num_cpus": 4, "include_dashboard": False, "_system_config": quick, **least})
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        second = cluster.add_node(num_cpus=0, num_gpus=1, **least)
+    flow = df.stage(same) >> df.stage(obey_all, batch=8, **GPU)
+    with flow.open(df.RayServe()) as safe:
+        assert safe.run("where") == second.node_id
+        with quiet():
+            third = cluster.add_node(num_cpus=0, num_gpus=1, **least)
+
+        def kill():
+            for info in second.all_processes["raylet"]:
+                os.kill(info.process.pid, signal.SIGKILL)
+
+        def over():
+            return safe.run("where") == third.node_id
+
+        found = list(safe.map(items(kill, over), progress=False))
+        print("recovered", found == list(range(len(found))), flush=True)
+        print("taken over", over(), flush=True)
+    with quiet():
+        ray.shutdown()
+        cluster.shutdown()
+"""
+
+
+def run(tmp_path: Path, program: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     (tmp_path / "program.py").write_text(program)
     return subprocess.run(
         [sys.executable, "-W", "error::UserWarning:dataflow", "program.py"],
         cwd=tmp_path,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=240,
     )
 
 
@@ -96,3 +159,12 @@ def test_ray_gone_is_an_error_and_no_wait_for_ever(tmp_path: Path) -> None:
     done = run(tmp_path, RAY_DIES)
     assert done.stdout.split()[:1] == ["1"]
     assert done.stdout.split()[1:] == ["lost", "over"], done.stderr[-2000:]
+
+
+def test_a_node_that_dies_under_load_is_replaced_by_another(tmp_path: Path) -> None:
+    # A cluster says where it is, and any Ray that is started on this machine joins it: not if it is said elsewhere. The
+    # name is short because sockets are in there.
+    with tempfile.TemporaryDirectory() as apart:
+        done = run(tmp_path, A_NODE_DIES, RAY_TMPDIR=apart)
+    said = [line for line in done.stdout.splitlines() if line.startswith(("recovered", "taken"))]  # Ray speaks too
+    assert said == ["recovered True", "taken over True"], done.stderr[-3000:]
