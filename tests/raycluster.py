@@ -31,7 +31,7 @@ def cluster() -> Iterator[None]:
     with quiet():
         serve = import_ray()
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # replicas do not find what tests import
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         serve.start(http_options={"host": "127.0.0.1", "port": free_port()})
     try:
         yield

@@ -39,8 +39,8 @@ class RayServe(Planning):
     limits : Limits
         What a request over HTTP may ask for.
     address : str, optional
-        The Ray cluster's; by default the one that this process is connected to, or one that is started on this machine
-        and stopped with the last session.
+        The Ray cluster's; by default the one that this process is connected to, or that ``RAY_ADDRESS`` names, or one
+        that is started on this machine and stopped with the last session.
     start_timeout : float
         Seconds within which all replicas are to be ready.
     workers : int, optional

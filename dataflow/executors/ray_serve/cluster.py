@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -63,7 +64,9 @@ class Hold:
         ray = _ray()
         with _lock, quiet():
             if not ray.is_initialized():
-                local = {} if address else {"include_dashboard": False}
+                if not address and "RAY_ADDRESS" not in os.environ:
+                    address = "local"  # otherwise Ray would join whichever cluster has been started on this machine
+                local = {"include_dashboard": False} if address == "local" else {}
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
                 _running.ray = True
             logging.getLogger("ray.serve").setLevel(logging.ERROR)
