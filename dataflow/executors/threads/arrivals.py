@@ -160,7 +160,9 @@ class Arrivals:
         if not arrived:
             return
         now = self._pool.clock.now()
-        most = (self._schedule.pace.rows_in(TOGETHER) or 1) if self._freely else 1
+        # where outcomes come one by one (see `finish_some`), none is to wait for those that came with it
+        apart = not self._freely or self._schedule.gives_up
+        most = 1 if apart else self._schedule.pace.rows_in(TOGETHER) or 1
         while arrived:
             first = arrived.popleft()
             if first.over:  # its session was cancelled while it arrived
