@@ -15,7 +15,7 @@ import ray
 
 import dataflow as df
 from dataflow.executors.ray_serve.cluster import import_ray, quiet
-from dataflow.executors.ray_serve.failures import received
+from dataflow.executors.ray_serve.failures import Sent, received
 from dataflow.executors.ray_serve.lowering import lower
 from dataflow.executors.ray_serve.replica import Ingress, Placed, Settings
 from dataflow.executors.ray_serve.session import Loop, RaySession
@@ -107,7 +107,7 @@ class Hosted(df.RayServe):
         loop = Loop()
         try:
             ready = loop.do(_become(host, ship(plan, self.passes), settings, names), LIMIT)
-            if ready is not True:
+            if isinstance(ready, Sent):
                 raise received(ready)
         except BaseException:
             loop.stop()

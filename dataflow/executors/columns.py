@@ -122,7 +122,7 @@ class Columns:
     # -- constructs that hold batched stages ---------------------------------------------------------------------------
 
     def _construct(self, step: Step, inputs: list[Column]) -> Callable[[], tuple[Column, Faults]]:
-        """Return what runs a construct: they nest, and a frame less in each is a tenth of what Python has."""
+        """Return what runs a construct; it is called by the caller, for they nest, and Python's stack has an end."""
         op = step.op
         match op:
             case ops.Switch():

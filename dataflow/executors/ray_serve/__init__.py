@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,9 @@ from dataflow.executors.link import Program
 from dataflow.executors.planning import Planning
 from dataflow.executors.ray_serve.explaining import places
 from dataflow.executors.ray_serve.lowering import Lowered, lower
-from dataflow.executors.results import Bursts, OnError, Results, checked_items, checked_mode, with_progress
+from dataflow.executors.results import OnError, Results
+from dataflow.executors.threads.pool import workers_of
+from dataflow.executors.threads.session import run_job
 from dataflow.explain import Place
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
@@ -129,23 +129,14 @@ class RayServe(Planning):
         progress: bool | None = None,
     ) -> Results:
         """Run a program over items, on an application that is deployed for the job."""
-        checked_mode(on_error)
-        if max_in_flight is not None:
-            checks.whole_number("map", "max_in_flight", max_in_flight, 1)
-        context = contextvars.copy_context()
-
-        def bursts(items: Iterable[Any]) -> Bursts:
-            session = self._opened(program.plan)
-            job = context.run(session.bursts, items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight)
-            del items  # the frames of a failure lead to this one, which must not hold them
-            try:
-                yield from job
-            except BaseException:
-                session.cancel()
-                raise
-            session.close()
-
-        return Results.of(with_progress(bursts(checked_items(items)), items, progress))
+        return run_job(
+            lambda: self._opened(program.plan),
+            items,
+            ordered=ordered,
+            on_error=on_error,
+            max_in_flight=max_in_flight,
+            progress=progress,
+        )
 
     def _opened(self, plan: Plan) -> RaySession:
         from dataflow.executors.ray_serve.opening import opened
@@ -155,4 +146,4 @@ class RayServe(Planning):
     @property
     def stages_at_once(self) -> int:
         """The most stages that run at once in a replica of the ingress."""
-        return self.workers or min(32, (os.cpu_count() or 1) + 4)
+        return workers_of(self)

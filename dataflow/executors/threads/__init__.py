@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
-import os
 import threading
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -12,9 +10,9 @@ from typing import Any, ClassVar
 from dataflow.executors.clock import Clock
 from dataflow.executors.link import Program
 from dataflow.executors.planning import Planning
-from dataflow.executors.results import Bursts, OnError, Results, checked_items, checked_mode, with_progress
-from dataflow.executors.threads.pool import Pool
-from dataflow.executors.threads.session import ThreadsSession
+from dataflow.executors.results import OnError, Results
+from dataflow.executors.threads.pool import Pool, workers_of
+from dataflow.executors.threads.session import ThreadsSession, run_job
 from dataflow.executors.threads.worker import Worker
 from dataflow.expr import options as checks
 from dataflow.expr.flow import Flow
@@ -86,29 +84,18 @@ class Threads(Planning):
         progress: bool | None = None,
     ) -> Results:
         """Run a program over items, in threads that end with the job."""
-        checked_mode(on_error)
-        if max_in_flight is not None:
-            checks.whole_number("map", "max_in_flight", max_in_flight, 1)
-
-        context = contextvars.copy_context()  # stages run in that of whoever asks for the job, as in a session's
-
-        def bursts(items: Iterable[Any]) -> Bursts:
-            session = self._session(program)
-            job = context.run(session.bursts, items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight)
-            del items  # the frames of a failure lead to this one, which must not hold them
-            try:
-                yield from job
-            except BaseException:
-                session.cancel()
-                raise
-            session.close()
-
-        return Results.of(with_progress(bursts(checked_items(items)), items, progress))
+        return run_job(
+            lambda: self._session(program),
+            items,
+            ordered=ordered,
+            on_error=on_error,
+            max_in_flight=max_in_flight,
+            progress=progress,
+        )
 
     def _session(self, program: Program) -> ThreadsSession:
         """Return a session; one opened inside a stage shares the threads that run the stage."""
         here = threading.current_thread()
         if isinstance(here, Worker) and here.pool.executor == self:
             return ThreadsSession(program, self, here.pool, owns_pool=False)
-        workers = self.workers or min(32, (os.cpu_count() or 1) + 4)
-        return ThreadsSession(program, self, Pool(workers, program.clock, self), owns_pool=True)
+        return ThreadsSession(program, self, Pool(workers_of(self), program.clock, self), owns_pool=True)

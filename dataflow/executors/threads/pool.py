@@ -32,6 +32,24 @@ GRACE = 0.05
 themselves."""
 
 
+_MORE_THAN_CORES = 4  # threads, for some wait for something else
+_MOST_WORKERS = 32
+
+
+class Sized(Protocol):
+    """What says how many threads it wants."""
+
+    @property
+    def workers(self) -> int | None:
+        """How many stages run at once at most; None where it does not say."""
+        ...
+
+
+def workers_of(executor: Sized) -> int:
+    """Return how many threads an executor gets."""
+    return executor.workers or min(_MOST_WORKERS, (os.cpu_count() or 1) + _MORE_THAN_CORES)
+
+
 class Client(Protocol):
     """Whose work a pool does."""
 

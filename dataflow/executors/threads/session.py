@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import math
 import threading
@@ -386,6 +387,36 @@ class ThreadsSession(Session):
         if self._owns_pool:
             keep(self._program, self.schedule.pace, self.pool.contention)
             self.pool.stop(wait=finish)
+
+
+def run_job(
+    opened: Callable[[], ThreadsSession],
+    items: Iterable[Any],
+    *,
+    ordered: bool,
+    on_error: OnError,
+    max_in_flight: int | None,
+    progress: bool | None,
+) -> Results:
+    """Run a job on a session of its own, which is opened when the first outcome is asked for, and ends with the job."""
+    checked_mode(on_error)
+    if max_in_flight is not None:
+        checks.whole_number("map", "max_in_flight", max_in_flight, 1)
+
+    context = contextvars.copy_context()  # stages run in that of whoever asks for the job, as in a session's
+
+    def bursts(items: Iterable[Any]) -> Bursts:
+        session = opened()
+        job = context.run(session.bursts, items, ordered=ordered, on_error=on_error, max_in_flight=max_in_flight)
+        del items  # the frames of a failure lead to this one, which must not hold them
+        try:
+            yield from job
+        except BaseException:
+            session.cancel()
+            raise
+        session.close()
+
+    return Results.of(with_progress(bursts(checked_items(items)), items, progress))
 
 
 def _do(calls: list[Callable[[], None]]) -> None:
