@@ -107,3 +107,25 @@ def test_an_error_in_the_block_goes_through() -> None:
     with pytest.raises(ZeroDivisionError), assert_no_leaks():
         1 / 0  # noqa: B018
     assert gc.isenabled()
+
+
+def test_an_error_that_was_never_raised() -> None:
+    def leave() -> None:
+        error = ValueError("holds itself")
+        error.held = error  # type: ignore[attr-defined]
+
+    with pytest.raises(AssertionError, match="1 uncollected ValueError"), assert_no_leaks():
+        leave()
+
+
+def test_what_others_leave_is_not_counted_and_what_has_passed_through_us_is() -> None:
+    def leave() -> None:
+        try:
+            raise ValueError("holds its frame")
+        except ValueError as error:
+            held = error  # noqa: F841
+
+    with assert_no_leaks(others=[__name__]):
+        leave()
+    with pytest.raises(AssertionError, match="uncollected"), assert_no_leaks(others=["ray"]):
+        leave()

@@ -1,5 +1,6 @@
 """Chunks that go through all steps as one piece of work: when they do, and that nothing else changes by it."""
 
+import contextlib
 import threading
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 
 import dataflow as df
 from dataflow.executors.schedule import Schedule, Ticket
+from dataflow.executors.schedule.pace import Pace
 from dataflow.executors.schedule.whole import MOST_SECONDS
 from dataflow.executors.stats import step_stats
-from dataflow.executors.threads.learned import learned_of
+from dataflow.executors.threads.contention import Contention
+from dataflow.executors.threads.learned import keep, learned_of
 from dataflow.expr.run import program_of
 
 
@@ -142,3 +145,39 @@ def test_a_job_goes_on_with_what_the_one_before_it_has_learned() -> None:
     assert learned.pace.rows_in(1.0)
     with flow.open() as other:  # which has a program of its own
         assert list(other.map(range(100))) == list(flow.map(range(100)))
+
+
+def test_a_function_on_a_gpu_is_called_by_as_many_threads_as_it_has_replicas() -> None:
+    lock, met = threading.Lock(), threading.Barrier(2)
+
+    def alone(xs: list[int]) -> list[int]:
+        assert lock.acquire(blocking=False), "two threads at once"
+        with contextlib.suppress(threading.BrokenBarrierError):  # a second thread would come in here
+            met.wait(0.02)
+        lock.release()
+        return double(xs)
+
+    schedule = schedule_of(df.stage(abs) >> df.stage(alone, batch=4, device="cuda"))
+    learn(schedule, 1e-6)
+    for _ in range(2):
+        schedule.accept(ticket(4))
+    works = [schedule.take(), schedule.take()]
+    threads = [threading.Thread(target=work.run) for work in works if work is not None]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [work.faults for work in works if work is not None] == [{}, {}]
+
+
+def test_the_next_job_has_as_many_threads_as_did_most_in_the_last() -> None:
+    flow = steps()
+    program = program_of(flow)
+    contention = Contention(2)
+    contention.unbind()
+    keep(program, Pace(), contention)
+    session = df.Threads()._session(program)
+    try:
+        assert session.pool.contention.limit is None
+    finally:
+        session.cancel()
