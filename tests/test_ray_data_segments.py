@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dataflow as df
+from dataflow.executors.ray_serve.cluster import Share
 from dataflow.executors.ray_serve.shipping import ship
 from dataflow.ray_data import map_batches
 from dataflow.ray_data.actors import CARRIED, Job, named
-from dataflow.ray_data.asking import Share, asked, size_of
+from dataflow.ray_data.asking import asked, size_of
 from dataflow.ray_data.segments import arranged, segments
 from dataflow.ray_data.table import items as table_items
 from dataflow.testing import Outcome, flows, outcomes, pool

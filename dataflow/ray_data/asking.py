@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from dataflow.errors import LoweringError
+from dataflow.executors.ray_serve.cluster import Share
 from dataflow.ray_data.segments import Segment
 
 Processes = int | tuple[int, int]
 """How many there are of a pool: always as many, or from as many to as many."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """What a process asks for whose stages do not say how much.
-
-    Parameters
-    ----------
-    cpus : float
-        Cores.
-    gpus : float
-        GPUs, where it has a stage on one.
-    """
-
-    cpus: float = 1.0
-    gpus: float = 1.0
 
 
 def need_ray_data() -> None:
@@ -90,7 +74,7 @@ def share_of(pools: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> Shar
         Where the cluster has not what the stages do ask for: Ray Data would wait for it for ever.
     """
     if not _running():
-        return Share()
+        return Share(cpus=1.0)
     has, free = _resources("cluster_resources"), _resources("available_resources")
     least = [(each, low) for each, (low, _) in zip(pools, sizes, strict=True)]
     wanted = {
