@@ -70,11 +70,12 @@ if __name__ == "__main__":
 """
 
 A_NODE_DIES = """
-import os, signal
+import os, pathlib, signal, threading, time
 import dataflow as df
 from dataflow.executors.ray_serve.cluster import quiet
 
-GPU = dict(device="cuda", cpus=0, gpus=1)  # which only nodes have that come later: who needs one runs there
+GPU = dict(device="cuda", cpus=0, gpus=0.5)  # which only nodes have that come later: who needs one runs there
+HELD = pathlib.Path("held").absolute()
 KILLED_AT = 500
 
 def same(order):
@@ -88,6 +89,10 @@ def obey(order):
 
 def obey_all(orders):
     return [obey(order) for order in orders]
+
+def hold(order):
+    HELD.touch()
+    threading.Event().wait()
 
 def items(kill, over):
     yield from range(KILLED_AT)
@@ -109,8 +114,12 @@ if __name__ == "__main__":
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         second = cluster.add_node(num_cpus=0, num_gpus=1, **least)
     flow = df.stage(same) >> df.stage(obey_all, batch=8, **GPU)
-    with flow.open(df.RayServe()) as safe:
+    once = df.stage(same) >> df.stage(hold, pure=False, **GPU)
+    with flow.open(df.RayServe()) as safe, once.open(df.RayServe()) as unsafe:
         assert safe.run("where") == second.node_id
+        held = unsafe.submit(1)
+        while not HELD.exists():
+            time.sleep(0.01)
         with quiet():
             third = cluster.add_node(num_cpus=0, num_gpus=1, **least)
 
@@ -124,6 +133,7 @@ if __name__ == "__main__":
         found = list(safe.map(items(kill, over), progress=False))
         print("recovered", found == list(range(len(found))), flush=True)
         print("taken over", over(), flush=True)
+        print("told", type(held.exception(60)).__name__, flush=True)
     with quiet():
         ray.shutdown()
         cluster.shutdown()
@@ -166,5 +176,5 @@ def test_a_node_that_dies_under_load_is_replaced_by_another(tmp_path: Path) -> N
     # name is short because sockets are in there.
     with tempfile.TemporaryDirectory() as apart:
         done = run(tmp_path, A_NODE_DIES, RAY_TMPDIR=apart)
-    said = [line for line in done.stdout.splitlines() if line.startswith(("recovered", "taken"))]  # Ray speaks too
-    assert said == ["recovered True", "taken over True"], done.stderr[-3000:]
+    said = [line for line in done.stdout.splitlines() if line.startswith(("recovered", "taken", "told"))]  # Ray speaks too
+    assert said == ["recovered True", "taken over True", "told ReplicaLost"], done.stderr[-3000:]

@@ -1,5 +1,6 @@
 """`assert_equivalent`: what it lets pass, and how it shows the smallest difference."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,6 +100,16 @@ def test_what_a_race_leaves_open_is_not_counted() -> None:
     assert decided(df.stage(abs).retry(1).fallback(abs))
     for flow in (df.race(abs, abs), df.stage(abs).timeout(1), df.fanout(abs) >> df.combine(quorum=1, within=1)):
         assert not decided(flow >> abs)
+
+
+def test_what_runs_beside_a_branch_that_fails_is_not_counted() -> None:
+    beside = df.fanout(pool.not_third, df.stage(pool.AddAll, batch=2)(0)) | df.stage(pool.successor)
+    flow: Any = (beside >> df.combine(pool.pair_and_one)).fallback(df.stage(pool.successor))
+    assert_equivalent(flow, [0])
+    turn = itertools.count()
+    cases = {number: df.stage(pool.successor, pure=False, name=f"case {number}") for number in range(2)}
+    with pytest.raises(AssertionError, match="as often as it should"):
+        assert_equivalent(df.stage(pool.not_third).fallback(df.switch(lambda x: next(turn) % 2, cases)), [0])
 
 
 def test_equal_stages_stay_equal_when_they_are_counted() -> None:

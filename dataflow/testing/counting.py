@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dataflow.expr.flow import Flow
-from dataflow.expr.nodes import Combine, Race, Timeout
+from dataflow.expr.nodes import Combine, Fanout, Race, Timeout
 from dataflow.expr.stage import Stage
 from dataflow.expr.walk import postorder
 from dataflow.testing.rebuild import rebuilt, stages_of, wrapped
@@ -89,3 +89,8 @@ def decided(flow: Flow[Any, Any]) -> bool:
         isinstance(node, (Race, Timeout)) or (isinstance(node, Combine) and node.within is not None)
         for node in postorder(flow)
     )
+
+
+def fans_out(flow: Flow[Any, Any]) -> bool:
+    """Return whether a flow has branches, of which one may have run or not when another fails."""
+    return any(isinstance(node, Fanout) for node in postorder(flow))

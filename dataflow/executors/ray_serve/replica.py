@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 GONE = -1
 """The number of what is not known here: a replica before this one knew it."""
 
+_PARENT_SECONDS = 1.0  # how often it is looked whether what has started this process is still there
 _READY_SECONDS = 0.4  # how long an answer to whether all is ready may take
 _KEPT_SECONDS = 30.0  # how long outcomes are kept that nobody asks for
 
@@ -89,6 +90,7 @@ class Replica:
         self.settings = settings
         self.name = name
         self.application = application_here()
+        _end_with_parent()
         self.place = f"by Ray Serve, in a replica of {name!r} of {self.application!r}, process {os.getpid()}"
         self.failed: Sent | None = None
         try:
@@ -311,6 +313,23 @@ class Ingress(Replica):
         """Return which replica this is, and what it has done."""
         assert self._session is not None
         return f"{os.uname().nodename}/{os.getpid()}", self._session.stats()
+
+
+@functools.cache  # a process ends once
+def _end_with_parent() -> None:
+    """End this process when the one that has started it, the node's raylet, has ended.
+
+    Ray counts all of a node's replicas as dead when the raylet is, and puts others in their place. A replica that lived
+    on would keep the connections open over which its callers wait for answers, and they would wait as long as it runs.
+    """
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=look, name="dataflow-parent", daemon=True).start()
 
 
 def _answer(future: asyncio.Future[Message], made: Message) -> None:
