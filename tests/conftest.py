@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 # Ray's workers are as nice as can be unless they are told not to: beside another process of tests they would starve.
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")  # a proxy that is killed is soon started again
 
 import pytest
 from executors import EXECUTORS, JOBS, RUNS, Kind

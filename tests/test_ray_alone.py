@@ -23,23 +23,6 @@ if __name__ == "__main__":
     print(ray.is_initialized())
 """
 
-LEAVES_RUNNING_WHAT_RAN = """
-import dataflow as df
-from dataflow.executors.ray_serve.cluster import quiet
-
-if __name__ == "__main__":
-    with quiet():
-        import ray
-        from ray import serve
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    with df.stage(abs).open("ray") as session:
-        print(session.run(-1))
-    print(ray.is_initialized())
-    with quiet():
-        serve.shutdown()
-        ray.shutdown()
-"""
-
 RAY_DIES = """
 import os, signal, threading, time
 import dataflow as df
@@ -51,7 +34,7 @@ def hang(x):
 
 if __name__ == "__main__":
     from dataflow.executors.ray_serve import watch
-    watch._UNREACHABLE_SECONDS = 5.0
+    watch._UNREACHABLE_SECONDS = 0.0  # as if it had been away for long
     session = df.stage(hang).open("ray")
     print(session.run(1), flush=True)
     future = session.submit(7)
@@ -159,12 +142,6 @@ def test_a_ray_is_started_and_stopped_in_silence(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_ray_that_ran_before_goes_on_running(tmp_path: Path) -> None:
-    done = run(tmp_path, LEAVES_RUNNING_WHAT_RAN)
-    assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line in ("1", "True", "False")] == ["1", "True"]
-
-
 def test_ray_gone_is_an_error_and_no_wait_for_ever(tmp_path: Path) -> None:
     done = run(tmp_path, RAY_DIES)
     assert done.stdout.split()[:1] == ["1"]
@@ -176,5 +153,7 @@ def test_a_node_that_dies_under_load_is_replaced_by_another(tmp_path: Path) -> N
     # name is short because sockets are in there.
     with tempfile.TemporaryDirectory() as apart:
         done = run(tmp_path, A_NODE_DIES, RAY_TMPDIR=apart)
-    said = [line for line in done.stdout.splitlines() if line.startswith(("recovered", "taken", "told"))]  # Ray speaks too
+    said = [
+        line for line in done.stdout.splitlines() if line.startswith(("recovered", "taken", "told"))
+    ]  # Ray speaks too
     assert said == ["recovered True", "taken over True", "told ReplicaLost"], done.stderr[-3000:]

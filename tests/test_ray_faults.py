@@ -17,6 +17,7 @@ from raycluster import processes
 
 import dataflow as df
 from dataflow.executors import Failure
+from dataflow.executors.ray_serve import deploying
 from dataflow.executors.ray_serve.cluster import import_ray, quiet
 from dataflow.executors.ray_serve.opening import deleted
 
@@ -260,7 +261,8 @@ def test_a_constructor_that_fails_is_the_error_of_open(placement: str | None) ->
     assert any("Broken" in note for note in caught.value.__notes__)
 
 
-def test_more_than_the_cluster_has() -> None:
+def test_more_than_the_cluster_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "_GRACE_SECONDS", 1.0)  # which replicas that have not begun are given as well
     flow = df.stage(abs) >> df.stage(str, gpus=3, device="cuda", name="greedy")
     with pytest.raises(df.LoweringError, match=r"(?s)start_timeout.*3 GPU.*greedy"):
         flow.open(df.RayServe(start_timeout=4))

@@ -14,6 +14,7 @@ from typing import Any
 from dataflow.executors.ray_serve.lowering import Lowered
 
 _STATUS_SECONDS = 10.0
+_SHUTDOWN_SECONDS = 5.0
 _LEAST_CPUS = 0.01  # a share of a core: Ray counts in hundredths and less
 
 
@@ -76,8 +77,15 @@ class Hold:
             _running.users += 1
         self._held = True
 
-    def release(self) -> None:
-        """Let go; what was started here is stopped when nobody needs it any more."""
+    def release(self, *, gone: bool = False) -> None:
+        """Let go; what was started here is stopped when nobody needs it any more.
+
+        Parameters
+        ----------
+        gone : bool
+            Whether Ray is known to be out of reach. Then its end is not waited for long: it looks for the cluster's
+            head for most of a minute first.
+        """
         ray, serve = _ray(), import_ray()
         with _lock, quiet():
             if not self._held:
@@ -92,7 +100,12 @@ class Hold:
                     serve.shutdown()
             if _running.ray:
                 _running.ray = False
-                ray.shutdown()
+                if gone:
+                    ending = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
+                    ending.start()
+                    ending.join(_SHUTDOWN_SECONDS)
+                else:
+                    ray.shutdown()
 
 
 def _ray() -> Any:

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import time
 import uuid
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import LoweringError
@@ -60,7 +59,7 @@ def opened(executor: RayServe, plan: Plan) -> RaySession:
         name = executor.name if executor.name != "ray" else f"dataflow-{uuid.uuid4().hex[:8]}"
         handle = deploy(executor, lowered, shipment, name, loop)
         stack.pop_all()
-    return RaySession(plan, lowered, executor, handle, loop, functools.partial(_ended, name, hold.release))
+    return RaySession(plan, lowered, executor, handle, loop, functools.partial(_ended, name, hold))
 
 
 def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, loop: Loop) -> Any:
@@ -189,19 +188,24 @@ def _late(executor: RayServe, name: str, status: Any, lowered: Lowered, share: S
     )
 
 
-def _ended(name: str, release: Callable[[], None]) -> None:
+def _ended(name: str, hold: Hold) -> None:
+    gone = True
     try:
-        deleted(name)
+        gone = not deleted(name)
     finally:
-        release()
+        hold.release(gone=gone)
 
 
-def deleted(name: str) -> None:
-    """Delete an application, and wait until its replicas have ended."""
+def deleted(name: str) -> bool:
+    """Delete an application, wait until its replicas have ended, and return whether Ray could be reached for it."""
     from ray import serve
 
-    with contextlib.suppress(Exception), quiet():  # where Ray has gone, so has the application
-        serve.delete(name, _blocking=False)
-        until = time.monotonic() + _END_SECONDS
-        while name in applications() and time.monotonic() < until:
-            time.sleep(_GONE_SECONDS)
+    try:
+        with quiet():
+            serve.delete(name, _blocking=False)
+            until = time.monotonic() + _END_SECONDS
+            while name in applications() and time.monotonic() < until:
+                time.sleep(_GONE_SECONDS)
+    except Exception:  # where Ray has gone, so has the application
+        return False
+    return True
