@@ -13,6 +13,9 @@ from typing import Any
 # Read when numpy and torch are first imported. torch's own setting holds in the thread that sets it, and would leave
 # contestants that start threads with a team of threads in each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Read when Ray is started. As Ray has it, its workers are as nice as can be, and 64 callers of one process beside them
+# leave them the time that nobody else wants: on two cores the callers are measured then, whatever they call.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 from dataflow.bench import Contestant, Effort, Findings, Goal, Run, Table, Task, compare, ready
 

@@ -132,7 +132,7 @@ def chunked_actor(
 ) -> Callable[[list[Any]], list[Any]]:
     """Feed a plain actor with chunks, a few ahead: no request path at all."""
 
-    @ray.remote(num_cpus=1)
+    @ray.remote(num_cpus=0)  # the applications beside it have taken what there is
     class Worker:
         def __init__(self) -> None:
             self._models = [make() for make in models]

@@ -17,6 +17,7 @@ SWITCHES = (
     "PYTHONMALLOC",
     "RAY_SERVE_ENABLE_HA_PROXY",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED",
+    "RAY_worker_niceness",
 )
 """The environment variables that change figures; a report names those that are set."""
 
