@@ -114,3 +114,26 @@ def counted() -> Any:
     """Return a flow whose placed stage is an instance."""
     made: Any = df.stage(Counted, batch=8, placement="placed")
     return df.stage(at_ingress) >> made()
+
+
+def waits(gate: str) -> str:
+    """Wait until there is a file."""
+    while not Path(gate).exists():
+        threading.Event().wait(0.01)
+    return gate
+
+
+def refuses(gate: str) -> str:
+    """Fail at once."""
+    raise LookupError(gate)
+
+
+def beside() -> Any:
+    """Return a flow of a branch that waits and one that fails, each in a placement of its own."""
+    branches = df.stage(waits, placement="slow") | df.stage(refuses, placement="quick")
+    return branches >> df.combine(pair)
+
+
+def pair(one: str, other: str) -> tuple[str, str]:
+    """Join the branches."""
+    return one, other

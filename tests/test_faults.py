@@ -638,6 +638,27 @@ def test_a_stage_that_hangs_fails_only_its_own_item(executor: Kind) -> None:
         assert marks(outcomes) == [0, 1, df.DeadlineExceeded, 3, 4]
 
 
+def thread_of(_: Any) -> str:
+    return threading.current_thread().name
+
+
+def test_threads_aside_are_used_again() -> None:
+    flow = df.stage(thread_of).timeout(600)
+    assert len({flow(x) for x in range(50)}) < 50
+
+
+def test_a_thread_is_not_used_again_while_what_it_gave_up_runs() -> None:
+    with Gate() as gate:
+
+        def gives_up(x: int) -> str:
+            assert df.race(gate, same)(x) == x
+            return thread_of(x)
+
+        name = df.stage(gives_up).timeout(600)(1)
+        assert name.startswith("dataflow-aside")
+        assert name not in [df.stage(thread_of).timeout(600)(x) for x in range(50)]
+
+
 def test_a_deadline_is_kept_though_the_stage_hangs(executor: Kind) -> None:
     clock = VirtualClock()
     with Gate() as gate:

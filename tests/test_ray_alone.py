@@ -11,14 +11,24 @@ import pytest
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(280)]
 
 STARTS_AND_STOPS = """
+from pathlib import Path
 import dataflow as df
 
 def double(x):
     return 2 * x
 
+def listening(port):
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == "0A" and local.endswith(f":{port:04X}"):
+                yield local
+
 if __name__ == "__main__":
-    with (df.stage(double) >> str).open("ray") as session:
+    with (df.stage(double) >> str).open(df.RayServe(route_prefix="/double")) as session:
         print(session.run(1), list(session.map([2, 3], progress=False)))
+        port = int(session.url.split(":")[2].split("/")[0])
+        print(sorted(listening(port)))
     import ray
     print(ray.is_initialized())
 """
@@ -135,10 +145,10 @@ def run(tmp_path: Path, program: str, **environment: str) -> "subprocess.Complet
     )
 
 
-def test_a_ray_is_started_and_stopped_in_silence(tmp_path: Path) -> None:
+def test_a_ray_is_started_and_stopped_in_silence_and_only_this_machine_can_ask_it(tmp_path: Path) -> None:
     done = run(tmp_path, STARTS_AND_STOPS)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "2 ['4', '6']\nFalse\n"
+    assert done.stdout == "2 ['4', '6']\n['0100007F:1F40']\nFalse\n", "it listens on 127.0.0.1, port 8000"
     assert done.stderr == ""
 
 

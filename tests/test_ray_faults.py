@@ -7,13 +7,15 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import rayflows
-from raycluster import processes
+from raycluster import Hosted, processes
 
 import dataflow as df
 from dataflow.executors import Failure
@@ -130,6 +132,14 @@ def test_what_hangs_fails_by_its_deadline_and_others_go_on(session: Any, where: 
     assert session.run((where, "value", 1), deadline=60) == 1
 
 
+def test_a_branch_that_fails_beside_a_slow_one_surfaces_at_once(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with rayflows.beside().open(Hosted()) as session:
+        assert isinstance(session.submit(str(gate)).exception(LIMIT), LookupError)
+        assert not gate.exists()
+        gate.touch()
+
+
 def test_nobody_waits_for_what_travels_in_the_same_request(session: Any) -> None:
     hanging = [session.submit(("ingress", "hang")) for _ in range(3)]
     quick = [session.submit(number) for number in range(40)]
@@ -207,11 +217,17 @@ def test_a_new_version_under_load_loses_nothing() -> None:
     def deploy(sign: int) -> None:
         flow = df.stage(functools.partial(operator.mul, sign), placement="one", cpus=0, name="sign")
         with quiet():
-            serve.run(df.RayServe().app(flow), name="rolls", route_prefix=None)
+            serve.run(df.RayServe().app(flow), name="rolls", route_prefix="/rolls")
 
     deploy(1)
-    with df.RayServe.attach("rolls") as session:
+    answers: list[int] = []
+    with df.RayServe.attach("rolls") as session, httpx.Client(timeout=LIMIT) as client:
+        url = session.url
         rolled = threading.Event()
+
+        def ask() -> None:
+            while not rolled.is_set():
+                answers.append(client.post(f"{url}/", json={"item": 1}).raise_for_status().json()["result"])
 
         def source() -> Iterator[int]:
             number = 0
@@ -224,11 +240,15 @@ def test_a_new_version_under_load_loses_nothing() -> None:
         results = session.map(source(), on_error="record", progress=False)
         assert next(results) == 1
         rolling.start()
-        found = list(results)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask)
+            found = list(results)
+            asked.result(LIMIT)
         rolling.join()
     assert not [outcome for outcome in found if isinstance(outcome, Failure)]
     assert [abs(number) for number in found[:-49]] == list(range(2, len(found) - 49 + 2)), "each once, in order"
     assert found[-49:] == [-number for number in range(1, 50)], "the new version answers"
+    assert answers == [1] * answers.count(1) + [-1] * answers.count(-1), "over HTTP as well"
     deleted("rolls")
 
 

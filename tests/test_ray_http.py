@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,18 +133,36 @@ def _is_proxy(name: str) -> bool:
     return name.startswith("ray::ProxyActor")
 
 
-def test_the_proxy_killed(client: httpx.Client) -> None:
-    assert client.post("/", json={"item": 1}).json() == {"result": 1}
-    proxy = next(processes(_is_proxy))
-    os.kill(proxy, signal.SIGKILL)
-    while proxy in processes(_is_proxy):
-        time.sleep(LOOK_AGAIN)
-    while True:
+def test_the_proxy_killed_under_load(client: httpx.Client) -> None:
+    def ask() -> httpx.TransportError | None:
         try:
             assert client.post("/", json={"item": 1}).json() == {"result": 1}
-            break
-        except httpx.TransportError:
-            time.sleep(LOOK_AGAIN)  # it has not been started again
+        except httpx.TransportError as error:
+            return error
+        return None
+
+    def keep_asking() -> set[type[Exception]]:
+        met = set()
+        while not over.is_set():
+            if (error := ask()) is not None:
+                met.add(type(error))
+                time.sleep(LOOK_AGAIN)  # it has not been started again
+        return met
+
+    assert ask() is None
+    over = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        callers = [pool.submit(keep_asking) for _ in range(2)]
+        proxy = next(processes(_is_proxy))
+        os.kill(proxy, signal.SIGKILL)
+        while proxy in processes(_is_proxy):
+            time.sleep(LOOK_AGAIN)
+        while ask() is not None:
+            time.sleep(LOOK_AGAIN)
+        over.set()
+        met = set().union(*[caller.result(LIMIT) for caller in callers])
+    assert met
+    assert not any(issubclass(kind, httpx.TimeoutException) for kind in met), "nobody is left waiting"
 
 
 def test_a_session_leaves_running_what_ran_before_and_has_no_url_without_a_route(session: Any) -> None:

@@ -808,6 +808,56 @@ def test_a_lone_caller_never_waits() -> None:
     assert step["dispatched"] == {"lone": 20}
 
 
+HERE = threading.current_thread().name
+BY_ITSELF: dict[str, tuple[Callable[[Callable[[Any], str]], Any], int, str]] = {
+    "a chain": (lambda where: df.stage(same) >> df.stage(where), 2, HERE),
+    "batches": (lambda where: df.stage(batched(where), batch=2) >> df.stage(batched(same), batch=2), 2, HERE),
+    "a switch": (lambda where: df.switch(same, {1: df.stage(batched(where), batch=2)}), 2, HERE),
+    "a race": (lambda where: df.race(where, where), 2, "dataflow-aside"),
+    "a race of more than there are workers": (lambda where: df.race(where, where), 1, "dataflow-worker"),
+    "branches": (
+        lambda where: (df.stage(batched(same), batch=2) | df.stage(batched(where), batch=3)) >> df.combine(max_text),
+        2,
+        "dataflow-worker",
+    ),
+    "a quorum": (lambda where: (df.stage(where) | where) >> df.combine(max_text, quorum=1), 2, "dataflow-worker"),
+    "elements": (
+        lambda where: df.stage(lambda x: [x]) >> df.each(df.stage(batched(where), batch=2)) >> max,
+        2,
+        "dataflow-worker",
+    ),
+}
+
+
+def max_text(*given: Any) -> str:
+    return max(map(str, given))
+
+
+@pytest.mark.parametrize("name", BY_ITSELF)
+def test_a_lone_caller_runs_what_threads_could_not_run_side_by_side(name: str) -> None:
+    make, workers, thread = BY_ITSELF[name]
+    clock = VirtualClock()
+
+    def where(_: Any) -> str:
+        clock.advance(0.05)
+        return threading.current_thread().name
+
+    with make(where).open(df.Threads(workers=workers, clock=clock)) as session:
+        session.run(1)  # by threads, for nobody knows yet how long it takes
+        assert all(session.run(x).startswith(thread) for x in (1, 1, 1))
+
+
+def test_a_lone_caller_leaves_long_work_to_threads() -> None:
+    clock = VirtualClock()
+
+    def where(_: Any) -> str:
+        clock.advance(0.5)
+        return threading.current_thread().name
+
+    with df.stage(where).open(df.Threads(clock=clock)) as session:
+        assert all(session.run(x).startswith("dataflow-worker") for x in range(3))
+
+
 # ------------------------------------------------------------------ ends
 
 

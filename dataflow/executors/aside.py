@@ -1,14 +1,17 @@
-"""Work done aside: in a thread of its own, which can be abandoned when its time is up.
+"""Work done aside: in a thread that has nothing else to do, which can be abandoned when its time is up.
 
 Python cannot stop a thread. What hangs is therefore left behind: its result is dropped, its thread is a daemon, and it
-is counted. Everything else is joined before the call that started it returns.
+is counted. Everything else has been done before the call that started it returns. A thread that is done waits a moment
+for more to do, and then ends: to begin one takes as long as some of what is raced.
 """
 
 from __future__ import annotations
 
 import contextvars
+import functools
 import itertools
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -16,6 +19,8 @@ from typing import Any, Generic, TypeVar
 from dataflow.executors.clock import Clock
 
 T = TypeVar("T")
+
+_KEPT = 0.1  # seconds that a thread waits for more to do
 
 _numbers = itertools.count(1)
 _cancelled: contextvars.ContextVar[tuple[threading.Event, ...]] = contextvars.ContextVar("cancelled", default=())
@@ -58,6 +63,62 @@ def started_by(thread: threading.Thread | None) -> bool:
     return any(starter is thread for starter in _starters.get())
 
 
+class _Hand(threading.Thread):
+    """A thread that does work aside, and then more of it, if there is some soon.
+
+    Parameters
+    ----------
+    work : callable
+        What to do first; it raises nothing.
+
+    Attributes
+    ----------
+    tied : bool
+        Whether it has given work up that may still be under way, and knows this thread as the one that waits for it:
+        then it ends, and does nothing that others could mistake for that.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(name=f"dataflow-aside-{next(_numbers)}", daemon=True)
+        self.tied = False
+        self._work: Callable[[], None] | None = work
+        self._called = threading.Lock()
+        self._called.acquire()
+
+    def run(self) -> None:
+        while (work := self._work) is not None:
+            self._work = None
+            work()
+            del work
+            if self.tied:
+                return
+            _idle.append(self)
+            if not self._called.acquire(timeout=_KEPT):
+                try:
+                    _idle.remove(self)
+                except ValueError:  # it has just been taken
+                    self._called.acquire()
+
+    def call(self, work: Callable[[], None]) -> None:
+        """Let it do more; by whoever has taken it from those that are idle."""
+        self._work = work
+        self._called.release()
+
+
+_idle: list[_Hand] = []
+os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _begin(work: Callable[[], None]) -> None:
+    """Do work in another thread: one that is idle, or a new one."""
+    try:
+        hand = _idle.pop()
+    except IndexError:
+        _Hand(work).start()
+    else:
+        hand.call(work)
+
+
 class Task(Generic[T]):
     """A call under way aside.
 
@@ -86,11 +147,7 @@ class Task(Generic[T]):
         self.left = False
         self.value: T | None = None
         self.error: BaseException | None = None
-        context = contextvars.copy_context()
-        self.thread = threading.Thread(
-            target=context.run, args=(self._run,), name=f"dataflow-aside-{next(_numbers)}", daemon=True
-        )
-        self.thread.start()
+        _begin(functools.partial(contextvars.copy_context().run, self._run))
 
     def _run(self) -> None:
         _cancelled.set((*_cancelled.get(), self._cancel))
@@ -151,7 +208,7 @@ class Aside:
         Parameters
         ----------
         works : sequence of callables
-            Each is started in a thread of its own.
+            Each is done in a thread of its own.
         enough : callable
             Called with the tasks whenever one has ended, and when the time that it last asked for has passed: gives the
             seconds to go on waiting, ``math.inf`` to wait for the next end, or None to stop.
@@ -182,9 +239,10 @@ class Aside:
 
     def _leave(self, tasks: Sequence[Task[Any]]) -> None:
         for task in tasks:
-            if task.done:
-                task.thread.join()
-            else:
+            if not task.done:
+                here = threading.current_thread()
+                if isinstance(here, _Hand):
+                    here.tied = True
                 task.give_up()
                 with self._lock:
                     self.abandoned += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dataflow.executors.stats import StepStats
 from dataflow.graph import Region, Value, ops, regions
@@ -175,12 +175,20 @@ def kind_of(step: Step) -> Kind:
 
 def timed(blocks: Iterable[Block]) -> bool:
     """Return whether anything in these blocks watches a clock or runs in a race."""
-    return any(
-        isinstance(node.op, (ops.Timeout, ops.Race)) or (isinstance(node.op, ops.Quorum) and node.op.within is not None)
-        for block in blocks
-        for region in regions(block.region)
-        for node in region.nodes
-    )
+    return any(isinstance(op, ops.Race) or _on_time(op) for op in _all_ops(blocks))
+
+
+def clocked(blocks: Iterable[Block]) -> bool:
+    """Return whether anything in these blocks watches a clock."""
+    return any(map(_on_time, _all_ops(blocks)))
+
+
+def _on_time(op: ops.Op) -> bool:
+    return isinstance(op, ops.Timeout) or (isinstance(op, ops.Quorum) and op.within is not None)
+
+
+def _all_ops(blocks: Iterable[Block]) -> Iterator[ops.Op]:
+    return (node.op for block in blocks for region in regions(block.region) for node in region.nodes)
 
 
 def _wide(root: Region) -> bool:

@@ -1,7 +1,8 @@
 """A lone caller's item, run in the caller's own thread: to hand it to another and back takes longer than many a flow.
 
 It is done where nothing is lost by it: the session has nothing else to do, nothing in the flow watches a clock, nobody
-has set a deadline, and the item before it was done so soon that no failure is kept waiting behind a slow branch.
+has set a deadline, and the item before it was done soon. Where the flow has branches that threads could run beside one
+another, it was done so soon that no failure is kept waiting behind a slow one.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ from dataflow.executors.columns import Columns
 from dataflow.executors.faults import Faults
 from dataflow.executors.link import Program
 from dataflow.executors.rows import Column
+from dataflow.executors.schedule.layout import clocked
 from dataflow.executors.stats import StepStats
 from dataflow.executors.threads.call import dropped
 from dataflow.executors.threads.worker import Worker
+from dataflow.graph import Value, ops
+from dataflow.plan import Block
 
 if TYPE_CHECKING:
     from dataflow.executors.threads.session import ThreadsSession
 
 SOON = 0.002
 """Seconds within which a flow is done that its caller may run: a failing branch waits no longer for a slow one."""
+
+IN_A_ROW = 0.1
+"""The same for a flow without branches: a caller who is told that the session has been cancelled waits no longer."""
 
 
 class Here:
@@ -39,6 +46,8 @@ class Here:
         The linked plan.
     stats : mapping of str to StepStats
         Where to count, by the steps' names.
+    debug : bool
+        Whether threads are to look on, step by step.
 
     Attributes
     ----------
@@ -48,19 +57,22 @@ class Here:
         Whether its outcome is wanted no more.
     """
 
-    def __init__(self, session: ThreadsSession, program: Program, stats: Mapping[str, StepStats]) -> None:
+    def __init__(
+        self, session: ThreadsSession, program: Program, stats: Mapping[str, StepStats], *, debug: bool
+    ) -> None:
         self.busy = False
         self.dropped = False
         self._session = session
         self._columns = Columns(program, stats, reason="lone")
         self._clock = program.clock
-        self._never = session.one_by_one or tracing.tracer() is not None
+        self._never = debug or clocked([program.plan.block]) or tracing.tracer() is not None
         self._seconds = float("inf")  # what the last item took
+        self._soon = IN_A_ROW if _in_a_row(program.plan.block, session.pool.workers) else SOON
 
     def begin(self) -> bool:
         """Return whether the next item is to be run here; then it has begun."""
         go_on()
-        if self._never or self._seconds > SOON or isinstance(threading.current_thread(), Worker):
+        if self._never or self._seconds > self._soon or isinstance(threading.current_thread(), Worker):
             return False
         if asyncio._get_running_loop() is not None:  # a stage may want to run one of its own
             return False
@@ -111,3 +123,20 @@ class Here:
             calls = session.pool.changed(session)
         for call in calls:
             call()
+
+
+def _in_a_row(block: Block, places: int) -> bool:
+    """Return whether each step waits for the one before it, so that threads could run nothing beside one another.
+
+    Competitors in a race are run beside one another wherever it is run, if there are so many places for them.
+    """
+    made: tuple[Value, ...] = (Value(0),)
+    for step in block.steps:
+        if isinstance(step.op, (ops.Each, ops.Quorum)) or not set(step.inputs) & set(made):
+            return False
+        if isinstance(step.op, ops.Race) and len(step.bodies) > places:
+            return False
+        if not all(_in_a_row(body, places) for body in step.bodies):
+            return False
+        made = step.outputs
+    return True

@@ -83,7 +83,7 @@ class ThreadsSession(Session):
     def run(self, item: Any, deadline: float | None = None) -> Any:
         here = self._here
         if here is None:
-            here = self._here = Here(self, self._program, self._stats)
+            here = self._here = Here(self, self._program, self._stats, debug=self._executor.debug)
         if deadline is None and self.lone and here.begin():
             return here.run(item)
         began = self.pool.clock.now()
@@ -167,7 +167,7 @@ class ThreadsSession(Session):
             "digest": self.plan.digest,
             "items": whole["items"],
             "failures": whole["failures"],
-            "abandoned_threads": self.pool.abandoned,
+            "abandoned_threads": self.pool.abandoned + self._program.aside.abandoned,
             "steps": {name: stats.report() for name, stats in self._stats.items()},
         }
 

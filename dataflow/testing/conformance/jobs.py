@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataflow.errors import BatchSizeError, DataflowError, DeadlineExceeded, OptionError
+from dataflow.errors import BatchSizeError, DataflowError, DeadlineExceeded, OptionError, RoutingError
 from dataflow.executors import Failure
-from dataflow.expr.words import each, identity, stage
+from dataflow.expr.words import each, identity, stage, switch
 from dataflow.testing.clock import Gate, VirtualClock
 from dataflow.testing.conformance import stages
 from dataflow.testing.conformance.capabilities import Declared, kept_going
@@ -162,6 +162,15 @@ class Jobs(Declared):
     def test_an_unknown_policy_is_refused(self, executor: Any) -> None:
         with pytest.raises(OptionError, match="on_error"):
             stage(abs).map([1], executor, on_error="ignore")  # type: ignore[call-overload]
+
+    def test_a_key_that_no_case_has(self, executor: Any) -> None:
+        flow = switch(stages.same, {0: stage(stages.same)})
+        found = list(flow.map([0, 1, None, [2]], executor, on_error="record", progress=False))
+        assert found[0] == 0
+        for failure, key in zip(found[1:], ("1", "None", "[2]"), strict=True):
+            assert isinstance(failure, Failure)
+            assert isinstance(failure.error, RoutingError)
+            assert key in str(failure.error)
 
     def test_stop_iteration_is_no_end(self, executor: Any) -> None:
         flow = stage(stages.exhausted)
