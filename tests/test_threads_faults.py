@@ -700,6 +700,14 @@ def test_losers_of_a_race_that_have_not_begun_never_do() -> None:
     assert sorted(one.seen + other.seen) == list(range(20))
 
 
+@pytest.mark.parametrize("copies", [2, 3])
+def test_copies_that_are_in_one_batch_win_once(copies: int) -> None:
+    """The second success came as the outcome of another item, which then had none of its own."""
+    copy = df.stage(batched(same), batch=4)
+    flow = df.each(df.race(*[copy] * copies))
+    assert list(flow.map([[1, 2, 3], [4], [5, 6]], df.Threads(workers=1))) == [[1, 2, 3], [4], [5, 6]]
+
+
 def test_a_quorum_returns_when_its_time_is_up() -> None:
     clock = VirtualClock()
     with Gate() as gate:

@@ -306,8 +306,11 @@ class Race(Construct):
             ]
 
     def succeeded(self, child: Frame, positions: Positions, columns: list[Column]) -> None:
-        self._faults.pop(child.rows[0], None)
-        for other in self._heats.pop(child.rows[0], ()):
+        position = child.rows[0]
+        if position not in self._heats:  # a copy of it was in the same batch, and has won
+            return self.ended(child)
+        self._faults.pop(position, None)
+        for other in self._heats.pop(position):
             other.close()
             self.ended(other)
         super().succeeded(child, positions, columns)
@@ -315,9 +318,11 @@ class Race(Construct):
     def failed(self, child: Frame, faults: Faults) -> None:
         self.ended(child)
         position = child.rows[0]
+        if position not in self._heats:
+            return
         lost = self._faults.setdefault(position, {})
         lost[child.role] = faults[0]
-        if position in self._heats and len(lost) == len(self.slot.step.bodies):
+        if len(lost) == len(self.slot.step.bodies):
             del self._heats[position], self._faults[position]
             self.fail({position: lost[max(lost)]})
 

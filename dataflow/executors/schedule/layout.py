@@ -183,6 +183,11 @@ def clocked(blocks: Iterable[Block]) -> bool:
     return any(map(_on_time, _all_ops(blocks)))
 
 
+def widest_race(blocks: Iterable[Block]) -> int:
+    """Return the most competitors that any race in these blocks has; 0 where there is none."""
+    return max((len(op.bodies) for op in _all_ops(blocks) if isinstance(op, ops.Race)), default=0)
+
+
 def _on_time(op: ops.Op) -> bool:
     return isinstance(op, ops.Timeout) or (isinstance(op, ops.Quorum) and op.within is not None)
 

@@ -18,7 +18,7 @@ from dataflow.executors.columns import Columns
 from dataflow.executors.faults import Faults
 from dataflow.executors.link import Program
 from dataflow.executors.rows import Column
-from dataflow.executors.schedule.layout import clocked
+from dataflow.executors.schedule.layout import clocked, widest_race
 from dataflow.executors.stats import StepStats
 from dataflow.executors.threads.call import dropped
 from dataflow.executors.threads.worker import Worker
@@ -65,9 +65,11 @@ class Here:
         self._session = session
         self._columns = Columns(program, stats, reason="lone")
         self._clock = program.clock
-        self._never = debug or clocked([program.plan.block]) or tracing.tracer() is not None
+        block = program.plan.block
+        raced = widest_race([block]) > session.pool.workers  # which threads run in their turns
+        self._never = debug or clocked([block]) or raced or tracing.tracer() is not None
         self._seconds = float("inf")  # what the last item took
-        self._soon = IN_A_ROW if _in_a_row(program.plan.block, session.pool.workers) else SOON
+        self._soon = IN_A_ROW if _in_a_row(block) else SOON
 
     def begin(self) -> bool:
         """Return whether the next item is to be run here; then it has begun."""
@@ -125,18 +127,16 @@ class Here:
             call()
 
 
-def _in_a_row(block: Block, places: int) -> bool:
+def _in_a_row(block: Block) -> bool:
     """Return whether each step waits for the one before it, so that threads could run nothing beside one another.
 
-    Competitors in a race are run beside one another wherever it is run, if there are so many places for them.
+    Competitors in a race are run beside one another wherever it is run.
     """
     made: tuple[Value, ...] = (Value(0),)
     for step in block.steps:
         if isinstance(step.op, (ops.Each, ops.Quorum)) or not set(step.inputs) & set(made):
             return False
-        if isinstance(step.op, ops.Race) and len(step.bodies) > places:
-            return False
-        if not all(_in_a_row(body, places) for body in step.bodies):
+        if not all(map(_in_a_row, step.bodies)):
             return False
         made = step.outputs
     return True
