@@ -71,7 +71,7 @@ def findings(quick: bool = False) -> Findings:
             goals.append(Goal(f"{name}: time through {DEPLOYMENTS} deployments over idiomatic", apart, 1.0))
             goals.append(Goal(f"{name}: time through {FUSED} fused stages over {DEPLOYMENTS}", flat, FLAT))
     with ray_serve.cluster():  # another, for what was deployed has taken the cores
-        deploying = compare("deploy the ensemble", _deployers(), effort=effort(quick, 5, 60), passes=1)
+        deploying = compare("deploy the ensemble", _deployers(), effort=effort(quick, 3, 60), passes=1)
     slower = deploying.slowness("dataflow, one placement", ray_serve.IDIOMATIC)
     apart = deploying.slowness("dataflow, models apart", ray_serve.IDIOMATIC)
     return Findings(
