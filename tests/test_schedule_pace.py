@@ -16,8 +16,8 @@ from dataflow.testing import VirtualClock
 class Items(Ticket):
     """Items of a job whose outcomes nobody wants."""
 
-    def __init__(self, items: list[Any]) -> None:
-        super().__init__(items, patient=True, context=contextvars.Context())
+    def __init__(self, items: list[Any], *, patient: bool = True) -> None:
+        super().__init__(items, patient=patient, context=contextvars.Context())
 
     def succeeded(self, positions: Sequence[int], values: list[Any]) -> None:
         pass
@@ -71,3 +71,38 @@ def test_rows_that_fail_are_called_many_at_once_too() -> None:
     program = df.Threads(clock=VirtualClock()).program(flow)
     works = run(Schedule(program, step_stats(program.plan)), [list(range(2000))])
     assert works < 100
+
+
+def test_a_lone_caller_waits_no_more_for_callers_who_have_left() -> None:
+    """What a batch costs is more than the longest wait, so that no wait could show that to wait does not pay."""
+    clock = VirtualClock()
+
+    def slow(xs: list[int]) -> list[int]:
+        clock.advance(0.1 + 0.001 * len(xs))
+        return xs
+
+    program = df.Threads(clock=clock).program(df.stage(slow, batch=64, max_wait=0.002))
+    schedule = Schedule(program, step_stats(program.plan))
+
+    def waits() -> bool:
+        """Run what there is, and return whether it was kept waiting."""
+        waited = False
+        while (work := schedule.take()) is None:
+            waited = True
+            clock.advance(schedule.look()[1] - clock.now())
+        work.run()
+        schedule.finish(work)
+        return waited
+
+    for count in (10, 20, 30):
+        for x in range(count):
+            schedule.accept(Items([x], patient=False))
+            clock.advance(0.0001)
+        waits()
+    alone = []
+    for x in range(10):
+        schedule.accept(Items([x], patient=False))
+        alone.append(waits())
+        clock.advance(1)
+    assert alone[0], "others might have come"
+    assert not any(alone[5:])

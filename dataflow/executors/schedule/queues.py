@@ -21,6 +21,7 @@ Reason = Literal["full", "waited", "flushed", "lone"]
 _LULL = 4.0  # how many times the usual distance between two rows is a sign that no more are coming
 _SHORTEST_LULL = 0.0002  # seconds: to look at the clock more often than that costs more than it brings
 _WEIGHT = 0.2
+_ALONE = 3  # how many waits in a row that bring nobody show that there is nobody
 
 
 class BatchQueue:
@@ -53,6 +54,7 @@ class BatchQueue:
         self._hurried = 0  # how many of the entries are not patient
         self._last = math.nan  # when the last row came that is not patient; nan once a batch has been taken
         self._gap: float | None = None
+        self._alone = 0  # how many waits in a row have brought nobody
 
     @property
     def size(self) -> int:
@@ -77,6 +79,7 @@ class BatchQueue:
             self._hurried += 1
             if not math.isnan(self._last):
                 self._learn((rows.since - self._last) / len(rows.positions))
+                self._alone = 0
             self._last = rows.since
 
     def due(self, now: float, fixed: float, *, flush: bool) -> tuple[Reason | None, float]:
@@ -101,13 +104,13 @@ class BatchQueue:
         Rows come in bursts: callers that were answered together come back together. To wait pays as long as a burst
         goes on, if rows follow one another faster than the fixed cost that each of them saves. A burst is over when
         nothing has come for several times the usual distance. A lone caller's rows never follow one another: it never
-        waits.
+        waits, or not for long where others have come before it, and a batch's fixed cost is more than the longest wait.
         """
         if self.count >= self.size:
             return "full", now
         if not self._hurried:
             return ("flushed", now) if flush else (None, math.inf)
-        if self._gap is None or self._gap >= fixed or not self._max_wait:
+        if self._gap is None or self._gap >= fixed or self._alone >= _ALONE or not self._max_wait:
             return "lone", now
         lull = max(_LULL * self._gap, _SHORTEST_LULL)
         until = min(self.first.since + self._max_wait, self._last + lull)
@@ -117,6 +120,7 @@ class BatchQueue:
         """Take a batch out, or several at once, without the rows that have failed meanwhile."""
         if reason == "waited" and self._gap is not None and not math.isnan(self._last):
             self._learn(max(self._gap, now - self._last))
+            self._alone = self._alone + 1 if len(self._waiting) == 1 else 0
         room = self.size * batches
         taken: list[Rows] = []
         while self._waiting and room:
