@@ -85,7 +85,7 @@ def findings(quick: bool = False) -> Findings:
 
 
 def _handed_on(items: Any, results: Any) -> bool:
-    return all(len(result) == len(item) for item, result in zip(items[0], results, strict=True))
+    return all(len(result) == len(item) for item, result in zip(items, results, strict=True))
 
 
 def _deployers() -> list[Contestant]:

@@ -12,7 +12,7 @@ from dataflow.bench import Findings, Goal
 from dataflow.bench.rounds import rotated, tabulate
 
 HEAVY = ("ray", "torch", "networkx")
-REPEATS = 7
+REPEATS = 3
 
 PROBE = """
 import json, sys, time
