@@ -97,7 +97,7 @@ def items(kill, over):
 
 if __name__ == "__main__":
     least = {"object_store_memory": 80 * 2**20}
-    quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}  # a dead node is known sooner
+    quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 2}  # a dead node is known sooner
     with quiet():
         import ray
         from ray.cluster_utils import Cluster

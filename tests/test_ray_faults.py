@@ -285,7 +285,7 @@ def test_more_than_the_cluster_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deploying, "_GRACE_SECONDS", 1.0)  # which replicas that have not begun are given as well
     flow = df.stage(abs) >> df.stage(str, gpus=3, device="cuda", name="greedy")
     with pytest.raises(df.LoweringError, match=r"(?s)start_timeout.*3 GPU.*greedy"):
-        flow.open(df.RayServe(start_timeout=4))
+        flow.open(df.RayServe(start_timeout=2))
 
 
 def test_a_name_that_is_taken(app: str) -> None:

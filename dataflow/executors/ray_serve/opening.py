@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.5  # how often it is looked how a deployment gets on
 _GONE_SECONDS = 0.05
 _END_SECONDS = 30.0
+_REACH_SECONDS = 5.0  # how long Ray Serve's controller may take to answer whether an application has gone
 
 
 def opened(executor: RayServe, plan: Plan) -> RaySession:
@@ -204,7 +205,7 @@ def deleted(name: str) -> bool:
         with quiet():
             serve.delete(name, _blocking=False)
             until = time.monotonic() + _END_SECONDS
-            while name in applications() and time.monotonic() < until:
+            while name in applications(_REACH_SECONDS) and time.monotonic() < until:
                 time.sleep(_GONE_SECONDS)
     except Exception:  # where Ray has gone, so has the application
         return False
