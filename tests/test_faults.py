@@ -6,7 +6,9 @@ Each test runs on every executor, in every way to run a flow there (`executors.p
 import contextvars
 import gc
 import itertools
+import math
 import pickle
+import queue
 import sys
 import threading
 import weakref
@@ -20,6 +22,8 @@ from executors import Kind, awaited
 from faulty import Awkward, Batched, Counting, Poison, fails, failures, marks, refusing, same
 
 import dataflow as df
+from dataflow.executors.aside import Aside, started_by
+from dataflow.executors.clock import SystemClock
 from dataflow.testing.clock import Gate, VirtualClock
 
 LIMIT = 20.0  # real seconds after which something counts as hanging
@@ -647,16 +651,20 @@ def test_threads_aside_are_used_again() -> None:
     assert len({flow(x) for x in range(50)}) < 50
 
 
-def test_a_thread_is_not_used_again_while_what_it_gave_up_runs() -> None:
+def test_a_thread_waits_for_what_it_does_aside_until_it_gives_it_up() -> None:
+    """What it waits for is let into the instances that it holds; what it has given up is not."""
+    here, told = threading.current_thread(), queue.SimpleQueue[bool]()
+    work = Aside(SystemClock())
     with Gate() as gate:
 
-        def gives_up(x: int) -> str:
-            assert df.race(gate, same)(x) == x
-            return thread_of(x)
+        def tell(_: None = None) -> None:
+            told.put(started_by(here))
 
-        name = df.stage(gives_up).timeout(600)(1)
-        assert name.startswith("dataflow-aside")
-        assert name not in [df.stage(thread_of).timeout(600)(x) for x in range(50)]
+        work.run([tell], lambda tasks: None if tasks[0].done else math.inf)
+        assert told.get(timeout=LIMIT)
+        work.run([lambda: tell(gate(None))], lambda _: None)
+        gate.open()
+        assert not told.get(timeout=LIMIT)
 
 
 def test_a_deadline_is_kept_though_the_stage_hangs(executor: Kind) -> None:

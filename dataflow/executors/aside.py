@@ -38,9 +38,13 @@ def aside() -> bool:
 
 def go_on() -> None:
     """Raise `Abandoned` if the work that this thread does has been given up: starting more of it is pointless."""
-    events = _cancelled.get()
-    if events and any(event.is_set() for event in events):
+    if _given_up():
         raise Abandoned
+
+
+def _given_up() -> bool:
+    events = _cancelled.get()
+    return bool(events) and any(event.is_set() for event in events)
 
 
 def own_context() -> contextvars.Context:
@@ -59,8 +63,8 @@ def watch(cancel: threading.Event) -> None:
 
 
 def started_by(thread: threading.Thread | None) -> bool:
-    """Return whether what runs here is work that this thread does aside, and waits for."""
-    return any(starter is thread for starter in _starters.get())
+    """Return whether what runs here is work that this thread does aside, and waits for: not once it has given it up."""
+    return any(starter is thread for starter in _starters.get()) and not _given_up()
 
 
 class _Hand(threading.Thread):
@@ -70,17 +74,10 @@ class _Hand(threading.Thread):
     ----------
     work : callable
         What to do first; it raises nothing.
-
-    Attributes
-    ----------
-    tied : bool
-        Whether it has given work up that may still be under way, and knows this thread as the one that waits for it:
-        then it ends, and does nothing that others could mistake for that.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
         super().__init__(name=f"dataflow-aside-{next(_numbers)}", daemon=True)
-        self.tied = False
         self._work: Callable[[], None] | None = work
         self._called = threading.Lock()
         self._called.acquire()
@@ -90,8 +87,6 @@ class _Hand(threading.Thread):
             self._work = None
             work()
             del work
-            if self.tied:
-                return
             _idle.append(self)
             if not self._called.acquire(timeout=_KEPT):
                 try:
@@ -240,9 +235,6 @@ class Aside:
     def _leave(self, tasks: Sequence[Task[Any]]) -> None:
         for task in tasks:
             if not task.done:
-                here = threading.current_thread()
-                if isinstance(here, _Hand):
-                    here.tied = True
                 task.give_up()
                 with self._lock:
                     self.abandoned += 1
