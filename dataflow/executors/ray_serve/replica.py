@@ -321,7 +321,12 @@ def _end_with_parent() -> None:
 
     Ray counts all of a node's replicas as dead when the raylet is, and puts others in their place. A replica that lived
     on would keep the connections open over which its callers wait for answers, and they would wait as long as it runs.
+    A process that is not Ray's, as where Ray Serve tests an application locally, is not ours to end.
     """
+    import ray
+
+    if ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+        return
     parent = os.getppid()
 
     def look() -> None:
