@@ -76,6 +76,8 @@ def obey(order: Any, here: str) -> Any:
                 Path(given[0]).touch()
                 die()
             return given[1]
+        case "grow":
+            return "x" * given[0]
         case "change":
             given[0] += 1
             return given[0]

@@ -1,5 +1,6 @@
 """What must be survived on Ray Serve: errors across processes, and the death of processes."""
 
+import dataclasses
 import functools
 import operator
 import os
@@ -19,7 +20,7 @@ from raycluster import Hosted, processes
 
 import dataflow as df
 from dataflow.executors import Failure
-from dataflow.executors.ray_serve import deploying
+from dataflow.executors.ray_serve import deploying, segments
 from dataflow.executors.ray_serve.cluster import import_ray, quiet
 from dataflow.executors.ray_serve.opening import deleted
 
@@ -118,6 +119,26 @@ def test_arrays_arrive_as_they_were_and_may_be_changed(session: Any, where: str,
     assert items[0][0] == 0, "a copy was changed"
 
 
+@BOTH
+def test_a_value_that_becomes_large_arrives_again_and_again(session: Any, where: str) -> None:
+    for size in (10, 10**6, 3 * 10**6, 10**6):  # what is answered is at times more than what was sent before
+        assert len(session.run((where, "grow", size))) == size
+
+
+def test_large_values_reach_who_cannot_open_the_callers_memory(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = segments.Segment.put
+
+    def put_elsewhere(self: Any, message: Any) -> Any:
+        (place,) = put(self, message)
+        return (dataclasses.replace(place, token="of another machine"),)
+
+    monkeypatch.setattr(segments.Segment, "put", put_elsewhere)
+    array = np.arange(10**6)
+    with df.RayServe.attach(app) as session:
+        for _ in range(3):
+            assert np.array_equal(session.run(("placed", "change", array)), np.arange(10**6) + 1)
+
+
 def test_one_instance_a_replica(session: Any) -> None:
     assert set(session.map([("placed", "made")] * 50, progress=False)) == {1}
 
@@ -184,9 +205,10 @@ def test_a_replica_killed_under_load(session: Any, where: str) -> None:
         for number in range(3000):
             if number == 1000:
                 os.kill(pid, signal.SIGKILL)
-            yield (where, "value", number)
+            yield (where, "value", np.full(10**5, number) if number % 25 == 0 else number)
 
-    assert list(session.map(source(), progress=False)) == list(range(3000))
+    found = list(session.map(source(), progress=False))
+    assert [int(np.min(each)) for each in found] == [int(np.max(each)) for each in found] == list(range(3000))
     assert session.run((where, "pid")) != pid
 
 

@@ -42,6 +42,19 @@ def test_all_in_one_named_placement_is_one_deployment() -> None:
     assert "no hop" in lowered(flow).ingress.why
 
 
+def test_where_nothing_else_would_run_in_it_the_ingress_is_a_placement() -> None:
+    apart = placed(abs, replicas=2) >> placed(double, placement="one") >> placed(str, placement="two")
+    assert shape(apart) == {"ingress": ("double",), "abs": ("abs",), "two": ("str",)}
+    assert "'one'" in lowered(apart).ingress.why
+    assert lowered(apart).ingress.least == 1
+    assert shape(apart >> len) == {"ingress": ("len",), "abs": ("abs",), "one": ("double",), "two": ("str",)}
+
+
+def test_a_placement_of_many_processes_or_on_a_gpu_is_no_ingress_if_there_are_others() -> None:
+    flow = placed(abs, placement="p", replicas=(1, 2)) >> placed(double, device="cuda")
+    assert shape(flow) == {"ingress": (), "p": ("abs",), "double": ("double",)}
+
+
 def test_a_gpu_stage_has_its_own_unless_it_names_one() -> None:
     flow = placed(abs, device="cuda") >> placed(double, device="cuda", placement="g") >> placed(str, placement="g")
     assert shape(flow) == {"ingress": (), "abs": ("abs",), "g": ("double", "str")}

@@ -104,8 +104,8 @@ _idle: list[_Hand] = []
 os.register_at_fork(after_in_child=_idle.clear)
 
 
-def _begin(work: Callable[[], None]) -> None:
-    """Do work in another thread: one that is idle, or a new one."""
+def begin(work: Callable[[], None]) -> None:
+    """Do work, which raises nothing, in another thread: one that is idle, or a new one."""
     try:
         hand = _idle.pop()
     except IndexError:
@@ -142,7 +142,7 @@ class Task(Generic[T]):
         self.left = False
         self.value: T | None = None
         self.error: BaseException | None = None
-        _begin(functools.partial(contextvars.copy_context().run, self._run))
+        begin(functools.partial(contextvars.copy_context().run, self._run))
 
     def _run(self) -> None:
         _cancelled.set((*_cancelled.get(), self._cancel))

@@ -7,7 +7,7 @@ from dataflow.executors.ray_serve.answers import Answer, Lookup
 from dataflow.executors.ray_serve.exchange import exchange
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Deployment, Hop
-from dataflow.executors.ray_serve.payload import Message, load
+from dataflow.executors.ray_serve.payload import Message
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule.work import Work
 from dataflow.plan import Step
@@ -61,5 +61,5 @@ class Remote:
         return columns, faults
 
     def _send(self, message: Message, rows: list[int]) -> Answer:
-        answer: Answer = load(self._line.ask(message, self._step.name, pure=self._pure))
+        answer: Answer = self._line.ask(message, self._step.name, pure=self._pure)
         return answer

@@ -6,7 +6,8 @@ from dataflow.executors.ray_serve.lowering import BY_VALUE, Deployment, Lowered
 from dataflow.explain import Place
 
 _TRANSPORT = (
-    f"up to {BY_VALUE // 1024} KiB by value, in the call itself; more by reference, through Ray's shared memory"
+    f"up to {BY_VALUE // 1024} KiB by value, in the call itself; more by reference, through memory that both share on "
+    "one machine, and through Ray's from one to another"
 )
 
 

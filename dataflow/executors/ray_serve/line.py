@@ -9,7 +9,8 @@ from typing import Any
 from dataflow.errors import ReplicaLost
 from dataflow.executors.aside import aside, go_on
 from dataflow.executors.ray_serve.lowering import BY_VALUE
-from dataflow.executors.ray_serve.payload import Message, size_of
+from dataflow.executors.ray_serve.payload import Message, load, size_of
+from dataflow.executors.ray_serve.segments import ELSEWHERE, Segment, Segments
 from dataflow.executors.ray_serve.watch import LOOK_SECONDS, Watch
 
 ATTEMPTS = 4
@@ -52,6 +53,8 @@ class Line:
         self._by_reference: Any = None
         self._under_way: set[concurrent.futures.Future[Any]] = set()
         self._closed = False
+        self._segments = Segments()
+        self._last = 0  # how many bytes the last answer had
 
     def ask(self, message: Message, *options: Any, pure: bool) -> Any:
         """Return the answer to a message; in a thread that is not the loop's.
@@ -64,7 +67,21 @@ class Line:
         go_on()
         if self._closed:
             raise GivenUp(f"no calls to {self.name} are made any more: the session has ended")
-        future = asyncio.run_coroutine_threadsafe(self.answer(message, *options, pure=pure), self._loop)
+        size = max(size_of(message), self._last)
+        segment = self._segments.lend(size) if size > BY_VALUE else None
+        try:
+            answer = self._waited(message, options, segment, pure=pure)
+            parts = answer if segment is None else segment.get(answer)
+            self._last = size_of(parts)
+            return load(parts)
+        finally:
+            if segment is not None:
+                self._segments.give_back(segment)
+
+    def _waited(self, message: Message, options: tuple[Any, ...], segment: Segment | None, *, pure: bool) -> Message:
+        """Return the message that answers another, once it is there."""
+        asked = self.answer(message, *options, pure=pure, segment=segment)
+        future: concurrent.futures.Future[Message] = asyncio.run_coroutine_threadsafe(asked, self._loop)
         self._under_way.add(future)
         try:
             while True:
@@ -84,14 +101,16 @@ class Line:
             del future
         raise GivenUp(f"calls to {self.name} have been given up: the session ends")
 
-    async def answer(self, message: Message, *options: Any, pure: bool) -> Any:
-        """Return the answer to a message, in the loop."""
+    async def answer(self, message: Message, *options: Any, pure: bool, segment: Segment | None = None) -> Any:
+        """Return the answer to a message, in the loop; both may travel in a segment, the first time."""
         last = ""
         for attempt in range(ATTEMPTS if pure else 1):
             if attempt:
                 await asyncio.sleep(_PAUSE * 2**attempt)
             try:
-                return await self._send(message, options)
+                if segment is not None and not attempt:
+                    return await self._send_in(segment, message, options)
+                return await self._send(message, options, by_value=size_of(message) <= BY_VALUE)
             except ReplicaLost:
                 raise
             except Exception as error:
@@ -103,12 +122,22 @@ class Line:
             f"a replica of {self.name} died, or cannot be reached, while it had this work; {again} ({last})"
         )
 
-    async def _send(self, message: Message, options: tuple[Any, ...]) -> Any:
+    async def _send_in(self, segment: Segment, message: Message, options: tuple[Any, ...]) -> Any:
+        """Send a message in a segment; otherwise, from now on, where it cannot be opened."""
+        segment.spoilt = True  # until its call is known to have ended
+        answer = await self._send(segment.put(message), options, by_value=True)
+        segment.spoilt = False
+        if answer != ELSEWHERE:
+            return answer
+        self._segments.close()
+        return await self._send(message, options, by_value=size_of(message) <= BY_VALUE)
+
+    async def _send(self, message: Message, options: tuple[Any, ...], *, by_value: bool) -> Any:
         if self._by_value is None:
             method = self._handle.options(method_name=self._method)
             self._by_value = method.options(_by_reference=False)
             self._by_reference = method.options(_by_reference=True)
-        send = self._by_value if size_of(message) <= BY_VALUE else self._by_reference
+        send = self._by_value if by_value else self._by_reference
         response = send.remote(options, *message)
         try:
             return await self._awaited(response)
@@ -125,46 +154,74 @@ class Line:
 
     async def _awaited(self, response: Any) -> Any:
         """Return what a response comes to, as long as there is somebody to wait for."""
-        if self._watch is None:
-            return await response
-        answer = asyncio.ensure_future(_result(response))
-        answer.add_done_callback(_retrieved)
+        task = asyncio.current_task()
+        guard = None if self._watch is None or task is None else _Guard(self._watch, task)
         try:
-            while True:
-                done, _ = await asyncio.wait({answer}, timeout=LOOK_SECONDS)
-                if done:
-                    return answer.result()
-                problem = await self._watch.problem()
-                if problem is not None and not answer.done():
-                    raise ReplicaLost(f"{self.name} does not answer: {problem}")
+            return await response
+        except asyncio.CancelledError:
+            if guard is None or guard.problem is None or guard.forgive():
+                raise
+            raise ReplicaLost(f"{self.name} does not answer: {guard.problem}") from None
         finally:
-            answer.cancel()
-            del answer  # no cycle through the traceback of this frame
+            if guard is not None:
+                guard.end()
+            del response, task, guard  # no cycle through the traceback of this frame
 
     def close(self) -> None:
         """Make no more calls, and give up those that are under way."""
         self._closed = True
+        self._segments.close()
         for future in list(self._under_way):
             future.cancel()
+
+
+class _Guard:
+    """Cancels a task that waits for an answer when there is nobody left to give it.
+
+    Parameters
+    ----------
+    watch : Watch
+        Looks whether there is.
+    task : asyncio.Task
+        Who waits.
+
+    Attributes
+    ----------
+    problem : str, optional
+        Why it has been cancelled.
+    """
+
+    def __init__(self, watch: Watch, task: asyncio.Task[Any]) -> None:
+        self.problem: str | None = None
+        self._watch = watch
+        self._task = task
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._begin)
+
+    def forgive(self) -> int:
+        """Take back that the task has been cancelled, and return how often others have cancelled it."""
+        return self._task.uncancel()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _begin(self) -> None:
+        self._looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        while (problem := await self._watch.problem()) is None:
+            await asyncio.sleep(LOOK_SECONDS)
+        self.problem = problem
+        self._task.cancel()
 
 
 def _being_cancelled() -> bool:
     """Return whether it is the call itself that is cancelled, and not what it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-async def _result(response: Any) -> Any:
-    try:
-        return await response
-    finally:
-        del response  # no cycle through the traceback of this frame
-
-
-def _retrieved(task: asyncio.Task[Any]) -> None:
-    """Take a call's error if it has one, for there may be nobody left who does."""
-    if not task.cancelled():
-        task.exception()
 
 
 def died(error: BaseException) -> bool:

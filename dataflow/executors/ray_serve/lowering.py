@@ -2,8 +2,9 @@
 
 Nothing here knows Ray: the record is made, shown and tested without it, and every process makes the same one of the
 same plan. Steps of one placement become one deployment. The ingress takes requests in and runs all that is placed
-nowhere else: the CPU steps, what joins values, and the constructs. Each other deployment is called by the ingress
-alone, with a whole batch at a time, for it is the hop that costs.
+nowhere else: the CPU steps, what joins values, and the constructs. Where nothing is, one of the placements is the
+ingress. Each other deployment is called by the ingress alone, with a whole batch at a time, for it is the hop that
+costs.
 """
 
 from __future__ import annotations
@@ -148,14 +149,33 @@ def lower(plan: Plan) -> Lowered:
     for _, step in plan.walk():
         if step.stages:
             groups.setdefault(_place(plan, step, own), []).append(step)
-    if not groups[CPU] and len(groups) == 2:
-        del groups[CPU]  # all is in one placement, and with it the ingress
+    if not groups[CPU] and (host := _host(groups)) is not None:
+        del groups[CPU]
+        groups = {host: groups.pop(host), **groups}
     names = _names(groups)
     made = [
-        _deployment(plan, names[place], place, steps, ingress=index == 0)
+        _deployment(plan, names[place], place, steps, ingress=index == 0, alone=len(groups) == 1)
         for index, (place, steps) in enumerate(groups.items())
     ]
     return Lowered(tuple(made), plan.digest, plan.region.pure())
+
+
+def _host(groups: dict[str, list[Step]]) -> str | None:
+    """Return the placement that takes the requests in where no other step would: a process less, and a hop less.
+
+    It is the only one there is, or the first that is one process, so that all items meet in it, and on no GPU, for
+    models that run out of memory there are not to take the requests with them.
+    """
+    options = {
+        place: [call.stage.options for step in steps for call in step.stages]
+        for place, steps in groups.items()
+        if place != CPU
+    }
+    if len(options) == 1:
+        return next(iter(options))
+    return next(
+        (place for place, all_ in options.items() if all(each.replicas == 1 and not each.gpu for each in all_)), None
+    )
 
 
 def _place(plan: Plan, step: Step, own: dict[object, str]) -> str:
@@ -189,7 +209,7 @@ def _names(groups: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _deployment(plan: Plan, name: str, place: str, steps: list[Step], *, ingress: bool) -> Deployment:
+def _deployment(plan: Plan, name: str, place: str, steps: list[Step], *, ingress: bool, alone: bool) -> Deployment:
     calls = {id(call.stage): call for step in steps for call in step.stages}.values()
     options = [call.stage.options for call in calls]
     return Deployment(
@@ -203,7 +223,7 @@ def _deployment(plan: Plan, name: str, place: str, steps: list[Step], *, ingress
         gpus=_sum(each.gpus for each in options),
         memory=_sum(each.memory for each in options),
         on_gpu=any(each.gpu for each in options),
-        why=_why(place, options, ingress=ingress),
+        why=_why(place, options, ingress=ingress, alone=alone),
     )
 
 
@@ -234,9 +254,11 @@ def _sum(asked: Iterable[float | None]) -> float | None:
     return sum(given) if given else None
 
 
-def _why(place: str, options: list[Options], *, ingress: bool) -> str:
-    if ingress and place != CPU:
+def _why(place: str, options: list[Options], *, ingress: bool, alone: bool) -> str:
+    if ingress and place != CPU and alone:
         return f"everything is in placement {place!r}, so no hop is needed"
+    if ingress and place != CPU:
+        return f"takes requests in, for nothing else would run there, and is placement {place!r}"
     if ingress:
         return "takes requests in, and runs the CPU steps and what joins values"
     if any(each.placement for each in options):

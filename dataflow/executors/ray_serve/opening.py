@@ -106,7 +106,7 @@ def attached(executor: RayServe, name: str) -> RaySession:
         running = sorted(applications())
         if name not in running:
             raise LoweringError(f"no application named {name!r} runs: there are {', '.join(running) or 'none'}")
-        handle = serve.get_app_handle(name)
+        handle = _with_loop_of_its_own(serve.get_app_handle(name))
         loop = Loop()
         stack.callback(loop.stop)
         line = Line(handle, "about", f"application {name!r}", loop.loop)
@@ -131,6 +131,16 @@ def _deployed(executor: RayServe, app: Any, name: str) -> Any:
             wait_for_applications_running=False,
             wait_for_ingress_deployment_creation=True,
         )
+    return _with_loop_of_its_own(handle)
+
+
+def _with_loop_of_its_own(handle: Any) -> Any:
+    """Return a handle that finds replicas in an event loop of Ray Serve's, whatever Ray's switches say.
+
+    With those for throughput it would do so in the loop in which it is used first: the session's, which ends before it.
+    """
+    if not handle.is_initialized:
+        handle._init(_run_router_in_separate_loop=True)
     return handle
 
 

@@ -1,9 +1,9 @@
 """How values travel between processes: as pickle, arrays that are alike as one, large ones beside it.
 
 A message is a head of pickle and the large buffers that it refers to. Small messages go by value, in the call itself.
-Large ones go by reference: Ray puts the buffers into its shared memory, where the receiver finds them without their
-having been copied through sockets. What arrives belongs to the receiver, who may change it, as items that have not
-travelled may be; so buffers are copied out of the shared memory, which is read-only.
+Large ones go by reference: they are put into memory that both sides share, the caller's own (see `segments`) or Ray's,
+and not through sockets. What arrives belongs to the receiver, who may change it, as items that have not travelled may
+be; so buffers are copied out of the shared memory.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dataflow.errors import LoweringError
-from dataflow.executors.aside import watch
+from dataflow.executors.aside import begin, watch
 from dataflow.executors.batches import Batches
 from dataflow.executors.calls import Replicas
 from dataflow.executors.clock import SystemClock
-from dataflow.executors.faults import Failure, Faults
+from dataflow.executors.faults import Failure, Faults, outcome
 from dataflow.executors.link import Program
 from dataflow.executors.ray_serve.answers import Answer, answered, lookup_in
 from dataflow.executors.ray_serve.away import Remote
@@ -28,6 +28,7 @@ from dataflow.executors.ray_serve.failures import Sent, sent
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.lowering import Lowered, lower
 from dataflow.executors.ray_serve.payload import Message, dump, load, unpack
+from dataflow.executors.ray_serve.segments import ELSEWHERE, Visit
 from dataflow.executors.ray_serve.shipping import Shipment
 from dataflow.executors.ray_serve.watch import Watch
 from dataflow.executors.rows import Column, one_by_one
@@ -128,23 +129,23 @@ class Placed(Replica):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Message] = loop.create_future()
         cancel = threading.Event()
+        threads: list[threading.Thread] = []
 
         def work() -> None:
+            threads.append(threading.current_thread())
             watch(cancel)
-            made = self._call(options[0], message)
-            call_in(loop, functools.partial(_answer, answer, made))
+            made, error = outcome(self._call, options[0], message)
+            call_in(loop, functools.partial(_answer, answer, made, error))
 
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(work,), name="dataflow-placed", daemon=True)
-        thread.start()
+        begin(functools.partial(contextvars.copy_context().run, work))
         try:
             return await answer
         except asyncio.CancelledError:
             cancel.set()
             for call in self._steps[options[0]].stages:
                 target = self.program.target(call.stage)
-                if isinstance(target, Replicas):
-                    target.renew(thread)
+                if isinstance(target, Replicas) and threads:
+                    target.renew(threads[0])
             raise
 
     async def ready(self, options: tuple[()], *message: Any) -> Sent | bool:
@@ -152,8 +153,13 @@ class Placed(Replica):
         return self.failed or True
 
     def _call(self, name: str, message: Message) -> Message:
+        visit = Visit(message)
+        if visit.message is None:
+            return ELSEWHERE
+        return visit.answered(self._answer_to(name, [unpack(column) for column in load(visit.message)]))
+
+    def _answer_to(self, name: str, inputs: list[Column]) -> Message:
         stats = StepStats()
-        inputs = [unpack(column) for column in load(message)]
         began = time.perf_counter()
         try:
             columns, faults = self._run(name, inputs, stats)
@@ -218,15 +224,22 @@ class Ingress(Replica):
     async def items(self, options: tuple[Limits, bool], *message: Any) -> Message:
         """Run items that came together."""
         limits, patient = options
-        return await self._answer(self._begin(unpack(load(message)[0]), limits, patient=patient), first=True)
+        visit = Visit(message)
+        if visit.message is None:
+            return ELSEWHERE
+        pending = self._begin(unpack(load(visit.message)[0]), limits, patient=patient)
+        return visit.answered(await self._answer(pending, first=True))
 
     async def rest(self, options: tuple[int], *message: Any) -> Message:
         """Go on with items of which some have been answered."""
+        visit = Visit(message)
+        if visit.message is None:
+            return ELSEWHERE
         pending, forget = self._pending.pop(options[0], (None, None))
         if pending is None or forget is None:
             return dump(Answer([], {}, rest=GONE))
         forget.cancel()
-        return await self._answer(pending, first=False)
+        return visit.answered(await self._answer(pending, first=False))
 
     def _begin(self, items: list[Any], limits: Limits, *, patient: bool) -> Pending:
         if self._session is None or self._session.closed:
@@ -337,6 +350,10 @@ def _end_with_parent() -> None:
     threading.Thread(target=look, name="dataflow-parent", daemon=True).start()
 
 
-def _answer(future: asyncio.Future[Message], made: Message) -> None:
-    if not future.done():
+def _answer(future: asyncio.Future[Message], made: Message | None, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if made is not None:
         future.set_result(made)
+    elif error is not None:
+        future.set_exception(error)

@@ -15,7 +15,7 @@ from dataflow.executors.ray_serve.answers import Answer, column_faults, lookup_i
 from dataflow.executors.ray_serve.engine import Limits
 from dataflow.executors.ray_serve.exchange import exchange
 from dataflow.executors.ray_serve.line import ATTEMPTS, GivenUp, Line
-from dataflow.executors.ray_serve.payload import Message, dump, load, pack, unpack
+from dataflow.executors.ray_serve.payload import Message, dump, pack, unpack
 from dataflow.executors.ray_serve.replica import GONE
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule import Work
@@ -95,7 +95,7 @@ class _Trip:
             if answer.rest != GONE:
                 left = self._hand_on(answer, asked, left)
                 try:
-                    answer = load(self._requests.rest.ask((b"",), answer.rest, pure=False))
+                    answer = self._requests.rest.ask((b"",), answer.rest, pure=False)
                     continue
                 except GivenUp:
                     raise
@@ -118,7 +118,7 @@ class _Trip:
 
     def _ask(self, message: Message, rows: list[int]) -> Answer:
         limits = self._limits and [self._limits[row] for row in rows]
-        answer: Answer = load(self._requests.items.ask(message, limits, self._patient, pure=self._requests.pure))
+        answer: Answer = self._requests.items.ask(message, limits, self._patient, pure=self._requests.pure)
         return answer
 
     def _hand_on(self, answer: Answer, asked: list[int], left: list[int]) -> list[int]:
