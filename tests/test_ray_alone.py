@@ -33,6 +33,23 @@ if __name__ == "__main__":
     print(ray.is_initialized())
 """
 
+TWICE = """
+import numpy as np
+import dataflow as df
+
+def double(x):
+    return 2 * x
+
+if __name__ == "__main__":
+    import ray
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    flow = df.stage(double) >> df.stage(double, placement="there")
+    for size in (1, 10**6):
+        with flow.open("ray") as session:
+            print([int(total.sum()) for total in session.map([np.ones(size)] * 3, progress=False)])
+    ray.shutdown()
+"""
+
 RAY_DIES = """
 import os, signal, threading, time
 import dataflow as df
@@ -150,6 +167,13 @@ def test_a_ray_is_started_and_stopped_in_silence_and_only_this_machine_can_ask_i
     assert done.returncode == 0, done.stderr
     assert done.stdout == "2 ['4', '6']\n['0100007F:1F40']\nFalse\n", "it listens on 127.0.0.1, port 8000"
     assert done.stderr == ""
+
+
+def test_sessions_follow_one_another_with_rays_throughput_switches_too(tmp_path: Path) -> None:
+    switches = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0"}
+    done = run(tmp_path, TWICE, **switches)
+    said = [line for line in done.stdout.splitlines() if line.startswith("[4")]  # Ray speaks too
+    assert (done.returncode, said) == (0, ["[4, 4, 4]", "[4000000, 4000000, 4000000]"]), done.stderr[-3000:]
 
 
 def test_ray_gone_is_an_error_and_no_wait_for_ever(tmp_path: Path) -> None:

@@ -92,6 +92,36 @@ def test_segments_are_used_again_unless_somebody_may_still_write_to_them() -> No
     pool.close()
 
 
+def test_an_answer_may_stay_where_it_is_until_nobody_refers_to_it() -> None:
+    pool = Segments()
+    segment = lent(pool, MIB)
+    answer = segment.get(segment.put(dump([np.arange(MIB // 32), np.ones(MIB // 32)])))
+    kept = pool.keep(segment, answer)
+    assert kept is not None
+    first, second = load(kept, copied=False)
+    del answer, kept
+    first += 1  # it is as writable as any
+    assert lent(pool, MIB) is not segment
+    part = first[5:7].reshape(2, 1)
+    del first, second
+    assert lent(pool, MIB) is not segment, "a part of it is still somebody's"
+    assert part.tolist() == [[6], [7]]
+    del part
+    assert lent(pool, MIB) is segment
+    pool.close()
+
+
+def test_only_so_much_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_LENT", 4 * MIB)
+    pool = Segments()
+    kept = []
+    for _ in range(3):
+        segment = lent(pool, MIB)
+        kept.append(pool.keep(segment, segment.get(segment.put((b"head",)))))
+    assert [each is not None for each in kept] == [True, True, False]
+    pool.close()
+
+
 def test_what_is_lent_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "_LENT", 3 * MIB)
     pool = Segments()

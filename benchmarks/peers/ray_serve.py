@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import threading
@@ -28,6 +29,8 @@ GRPC_BYTES = 4 * 2**20
 def cluster() -> Iterator[None]:
     """Start Ray for the block, and stop it."""
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    # with the switches an application that is deleted would be kept for half a minute, for load balancers to notice
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "0")
     ray.init(num_cpus=2 * usable_cores(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
@@ -39,14 +42,12 @@ def cluster() -> Iterator[None]:
 class Handle:
     """A deployed application as a system under load.
 
-    With Ray's throughput switches a handle can be used in an event loop only, so there is one for it in a thread.
+    With Ray's throughput switches a handle can be used in an event loop only, so there is one in a thread.
     """
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self._loop = asyncio.new_event_loop() if THROUGHPUT else None
-        if self._loop is not None:
-            threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._loop = _loop() if THROUGHPUT else None
 
     def run(self, item: Any) -> Any:
         """Return the result of one item."""
@@ -56,6 +57,14 @@ class Handle:
 
     async def _asked(self, item: Any) -> Any:
         return await self._handle.remote(item)
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop in which all handles are used, for Ray Serve gives out the same ones again."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
 
 
 def idiomatic(

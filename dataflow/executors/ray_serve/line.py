@@ -39,10 +39,19 @@ class Line:
         In which calls are made: with some of Ray's settings a handle may be used in one event loop only.
     watch : Watch, optional
         Looks whether there is somebody to wait for, while an answer is outstanding.
+    keeps : bool
+        Whether large answers stay in the memory in which they came: they are not kept for long.
     """
 
     def __init__(
-        self, handle: Any, method: str, name: str, loop: asyncio.AbstractEventLoop, watch: Watch | None = None
+        self,
+        handle: Any,
+        method: str,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        watch: Watch | None = None,
+        *,
+        keeps: bool = False,
     ) -> None:
         self.name = name
         self._watch = watch
@@ -54,6 +63,7 @@ class Line:
         self._under_way: set[concurrent.futures.Future[Any]] = set()
         self._closed = False
         self._segments = Segments()
+        self._keeps = keeps
         self._last = 0  # how many bytes the last answer had
 
     def ask(self, message: Message, *options: Any, pure: bool) -> Any:
@@ -69,13 +79,16 @@ class Line:
             raise GivenUp(f"no calls to {self.name} are made any more: the session has ended")
         size = max(size_of(message), self._last)
         segment = self._segments.lend(size) if size > BY_VALUE else None
+        kept: Message | None = None
         try:
             answer = self._waited(message, options, segment, pure=pure)
             parts = answer if segment is None else segment.get(answer)
             self._last = size_of(parts)
-            return load(parts)
+            if self._keeps and segment is not None and parts is not answer:
+                kept = self._segments.keep(segment, parts)
+            return load(parts) if kept is None else load(kept, copied=False)
         finally:
-            if segment is not None:
+            if segment is not None and kept is None:
                 self._segments.give_back(segment)
 
     def _waited(self, message: Message, options: tuple[Any, ...], segment: Segment | None, *, pure: bool) -> Message:

@@ -48,10 +48,10 @@ def dump(thing: Any) -> Message:
     return (head, *(np.frombuffer(buffer.raw(), dtype=np.uint8) for buffer in buffers))
 
 
-def load(message: Message) -> Any:
-    """Return what a message holds."""
+def load(message: Message, *, copied: bool = True) -> Any:
+    """Return what a message holds: a copy of it, or what refers to the message's own buffers."""
     head, *buffers = message
-    return pickle.loads(head, buffers=[bytearray(buffer) for buffer in buffers])
+    return pickle.loads(head, buffers=map(bytearray, buffers) if copied else buffers)
 
 
 def size_of(message: Message) -> int:

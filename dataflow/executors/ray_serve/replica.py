@@ -214,7 +214,7 @@ class Ingress(Replica):
         for deployment in self.lowered.deployments[1:]:
             handle = handles[deployment.name]
             watch = Watch(handle.app_name, handle.deployment_name, self.settings.recovery)
-            line = Line(handle, "call", f"deployment {deployment.name!r}", loop, watch)
+            line = Line(handle, "call", f"deployment {deployment.name!r}", loop, watch, keeps=True)
             for hop in deployment.hops:
                 remote = Remote(steps[hop.step], hop, deployment, line, lookup)
                 self.program.send(steps[hop.step].op, remote)

@@ -17,7 +17,11 @@ import mmap
 import os
 import threading
 import uuid
-from collections import OrderedDict
+import weakref
+from collections import OrderedDict, deque
+from typing import Any
+
+import numpy as np
 
 from dataflow.executors.ray_serve.payload import Message, size_of
 
@@ -63,32 +67,37 @@ class Segment:
     ----------
     capacity : int
         How many bytes it has.
+
+    Attributes
+    ----------
+    spoilt : bool
+        Whether a call had it of which nobody knows whether it has ended.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.spoilt = False  # whether a call had it of which nobody knows whether it has ended
+        self.spoilt = False
         self._token = f"dataflow-{uuid.uuid4().hex}"
         self._file = os.memfd_create(self._token)
         os.ftruncate(self._file, capacity)
-        self._memory = mmap.mmap(self._file, capacity)
+        self.memory = mmap.mmap(self._file, capacity)
 
     def put(self, message: Message) -> Message:
         """Copy a message into it, and return one that says where it is."""
-        sizes = _write(self._memory, message)
+        sizes = _write(self.memory, message)
         return (Place(os.getpid(), self._file, self._token, self.capacity, sizes),)
 
     def get(self, answer: Message) -> Message:
         """Return an answer, whose parts may be in it: to be read before it is used again."""
-        return _parts(self._memory, answer[0].sizes) if isinstance(answer[0], Place) else answer
+        return _parts(memoryview(self.memory), answer[0].sizes) if isinstance(answer[0], Place) else answer
 
     def close(self) -> None:
         """Give its memory back: now, if nobody reads it, and otherwise when nobody has it open any more."""
         if not self.spoilt:
-            self._memory.madvise(mmap.MADV_REMOVE)
+            self.memory.madvise(mmap.MADV_REMOVE)
         os.close(self._file)
         with contextlib.suppress(BufferError):  # an error's traceback holds a part of it, and lets go of the rest
-            self._memory.close()
+            self.memory.close()
 
 
 class Segments:
@@ -110,6 +119,7 @@ class Segments:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[Segment] = []  # the last one used is the last
+        self._let_go: deque[Segment] = deque()  # by the garbage collector, which may come while this is locked
         self._lent = 0
         self._closed = not hasattr(os, "memfd_create")  # elsewhere than on Linux
 
@@ -120,6 +130,7 @@ class Segments:
         capacity = _LEAST
         while capacity < size:
             capacity *= 2
+        self._take_back()
         with self._lock:
             if self._closed or self._lent + capacity > _LENT:
                 return None
@@ -148,8 +159,25 @@ class Segments:
         for each in out:
             each.close()
 
+    def keep(self, segment: Segment, message: Message) -> Message | None:
+        """Return a message that was got out of a segment as it is there, writable, and give it back when that is gone.
+
+        None where so much is kept already that it is to be copied.
+        """
+        if self._lent > _LENT // 2:
+            return None
+        sizes = tuple(len(part) for part in message)
+        whole = np.frombuffer(segment.memory, dtype=np.uint8)
+        weakref.finalize(whole, self._let_go.append, segment).atexit = False
+        return _parts(whole, sizes)
+
+    def _take_back(self) -> None:
+        while self._let_go:
+            self.give_back(self._let_go.popleft())
+
     def close(self) -> None:
         """Lend no more."""
+        self._take_back()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -177,7 +205,7 @@ class Visit:
         self.message: Message | None = message
         if self._place is not None:
             self._memory = _opened.get(self._place)
-            self.message = None if self._memory is None else _parts(self._memory, self._place.sizes)
+            self.message = None if self._memory is None else _parts(memoryview(self._memory), self._place.sizes)
 
     def answered(self, answer: Message) -> Message:
         """Return an answer as it is to travel: in the segment, where there is one and it is large enough."""
@@ -235,9 +263,8 @@ def _write(memory: mmap.mmap, message: Message) -> tuple[int, ...]:
     return sizes
 
 
-def _parts(memory: mmap.mmap, sizes: tuple[int, ...]) -> Message:
+def _parts(whole: Any, sizes: tuple[int, ...]) -> Message:
     """Return the parts that were written."""
-    whole = memoryview(memory)
     parts, start = [], 0
     for size in sizes:
         parts.append(whole[start : start + size])
