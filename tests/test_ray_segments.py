@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import dataflow as df
 from dataflow.executors.ray_serve import segments
 from dataflow.executors.ray_serve.payload import dump, load
+from dataflow.executors.ray_serve.requests import Requests
 from dataflow.executors.ray_serve.segments import Segment, Segments, Visit
 
 MIB = 2**20
@@ -172,6 +174,18 @@ def test_only_so_much_of_others_is_kept_open(monkeypatch: pytest.MonkeyPatch) ->
     assert list(opened._mapped) == [place.token for place in places[2:]]
     assert opened.get(places[3]) is memories[3]
     pool.close()
+
+
+def test_a_request_has_as_many_items_as_travel_well_together() -> None:
+    nowhere: Any = None
+    requests = Requests(nowhere, nowhere, (df.stage(abs) >> str).optimize(), nowhere, pure=True, ceiling=256, places=4)
+    assert requests.ceiling < 256, "nobody knows yet how large they are"
+    requests.learn(64 * MIB, 64)
+    assert requests.ceiling == 8
+    requests.learn(100 * MIB, 1)
+    assert requests.ceiling == 1
+    requests.learn(100, 64)
+    assert requests.ceiling == 256
 
 
 def _open_segments() -> int:

@@ -15,7 +15,7 @@ from dataflow.executors.ray_serve.answers import Answer, column_faults, lookup_i
 from dataflow.executors.ray_serve.engine import Limits
 from dataflow.executors.ray_serve.exchange import exchange
 from dataflow.executors.ray_serve.line import ATTEMPTS, GivenUp, Line
-from dataflow.executors.ray_serve.payload import Message, dump, pack, unpack
+from dataflow.executors.ray_serve.payload import Message, dump, pack, size_of, unpack
 from dataflow.executors.ray_serve.replica import GONE
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule import Work
@@ -23,6 +23,9 @@ from dataflow.plan import Plan
 
 MAX_WAIT = 0.01
 """Seconds that an item waits at most for others that are coming."""
+
+_BYTES = 8 * 1024 * 1024  # about how many a request may have: more would be copied no faster, and hold up the others
+_FIRST = 64  # how many items are sent in a request before it is known how large they are
 
 Early = Callable[[Work, Sequence[int], list[Column], Faults], None]
 """Takes the outcomes of some of a work's rows before the others have theirs."""
@@ -52,13 +55,18 @@ class Requests:
     def __init__(
         self, items: Line, rest: Line, plan: Plan, early: Early, *, pure: bool, ceiling: int, places: int
     ) -> None:
-        self.ceiling = ceiling
+        self.ceiling = min(_FIRST, ceiling)
+        self._most = ceiling
         self.places = places
         self.items = items
         self.rest = rest
         self.early = early
         self.pure = pure
         self.lookup = lookup_in(plan)
+
+    def learn(self, size: int, items: int) -> None:
+        """Take note of how many bytes a message of so many items has."""
+        self.ceiling = max(1, min(self._most, _BYTES * items // max(1, size)))
 
     def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
         """Return the results, and the faults, of the rows that the work still has in the end."""
@@ -89,6 +97,7 @@ class _Trip:
 
     def send(self, message: Message, rows: list[int]) -> Answer:
         """Send items and return the last answer, once those before it have been handed on."""
+        self._requests.learn(size_of(message), len(rows))
         asked, left, attempts = rows, rows, 1
         answer = self._ask(message, asked)
         while answer.rest is not None:
