@@ -17,6 +17,7 @@ _HEALTH_SECONDS = 2.0  # how often a replica is looked at, so that a dead one is
 _LOOK_SECONDS = 0.1  # how often one that is to end looks whether it has anything to do
 _GRACE_SECONDS = 20.0  # how long one that is to end may go on with what it has
 _CONSTRUCTIONS = 3
+_NO_ACCESS_LOG = {"logging_config": {"enable_access_log": False}}  # calls that carry batches are nobody's requests
 
 
 def application(lowered: Lowered, shipment: Shipment, settings: Settings, share: Share, *, http: bool) -> Any:
@@ -25,11 +26,13 @@ def application(lowered: Lowered, shipment: Shipment, settings: Settings, share:
 
     handles: dict[str, Any] = {}
     for deployment in lowered.deployments[1:]:
-        placed: Any = serve.deployment(Placed, name=deployment.name, **options_of(deployment, share))
+        options = options_of(deployment, share) | _NO_ACCESS_LOG
+        placed: Any = serve.deployment(Placed, name=deployment.name, **options)
         handles[deployment.name] = placed.bind(shipment, settings, deployment.name)
     ingress = lowered.ingress
     kind = serve.ingress()(Ingress) if http else Ingress
-    served: Any = serve.deployment(kind, name=ingress.name, **options_of(ingress, share))
+    options = options_of(ingress, share) | ({} if http else _NO_ACCESS_LOG)
+    served: Any = serve.deployment(kind, name=ingress.name, **options)
     return served.bind(shipment, settings, ingress.name, handles)
 
 

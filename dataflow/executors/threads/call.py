@@ -12,8 +12,8 @@ from dataflow.errors import SessionClosed
 from dataflow.executors.aside import own_context
 from dataflow.executors.faults import Fault
 from dataflow.executors.schedule import Ticket
-from dataflow.executors.threads.pool import waiting
 from dataflow.executors.threads.source import call_in
+from dataflow.executors.threads.worker import waiting
 
 if TYPE_CHECKING:
     from dataflow.executors.threads.session import ThreadsSession

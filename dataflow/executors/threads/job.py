@@ -14,8 +14,8 @@ from dataflow.executors.aside import go_on, own_context
 from dataflow.executors.faults import Failure, Fault, Faults
 from dataflow.executors.results import Bursts, OnError
 from dataflow.executors.schedule import Ticket
-from dataflow.executors.threads.pool import waiting
 from dataflow.executors.threads.source import Source, call_in
+from dataflow.executors.threads.worker import waiting
 
 if TYPE_CHECKING:
     from dataflow.executors.threads.session import ThreadsSession

@@ -167,8 +167,15 @@ class Pool:
         with self.lock:
             self._clients.remove(client)
 
-    def changed(self, client: Client) -> list[Callable[[], None]]:
+    def changed(self, client: Client, *, by_worker: bool = False) -> list[Callable[[], None]]:
         """Set threads to what there is to do now; called under the lock, by whoever has changed a schedule.
+
+        Parameters
+        ----------
+        client : Client
+            Whose schedule.
+        by_worker : bool
+            Whether it is one of the threads, which looks for work itself next: no other need be woken for that.
 
         Returns
         -------
@@ -177,10 +184,11 @@ class Pool:
         """
         self._abandon(client)
         more, moment = client.look()
-        if more:
+        calls = client.settled()
+        if more and (calls or not by_worker):
             self._wake()
         self.watch_until(moment)
-        return client.settled()
+        return calls
 
     def stop(self, *, wait: bool = True) -> None:
         """End all threads.
@@ -283,6 +291,8 @@ class Pool:
             while not self._stopping:
                 taken = self._take()
                 if taken is None:
+                    for client in self._clients:  # to look for work has given up what was late
+                        self._abandon(client)
                     if calls := [call for client in self._clients for call in client.settled()]:
                         self._outside(calls)  # some have come to their end though there was nothing to run
                         continue
@@ -355,7 +365,7 @@ class Pool:
         if interrupt is not None:
             client.schedule.forget(work)
             client.interrupted(work, interrupt)
-        return self.changed(client)
+        return self.changed(client, by_worker=True)
 
     def _abandon(self, client: Client) -> None:
         """Give up the threads of work that has been left, so that others take their places."""
@@ -416,23 +426,6 @@ def _call_all(calls: list[Callable[[], None]]) -> None:
         except BaseException as error:
             given = (type(error), error, error.__traceback__, threading.current_thread())
             threading.excepthook(threading.ExceptHookArgs(given))
-
-
-class waiting:  # used as a function is
-    """Wait in the block for what other threads do: a worker that does so in a stage lends its place meanwhile."""
-
-    __slots__ = ("_lender",)
-
-    def __enter__(self) -> None:
-        worker = threading.current_thread()
-        self._lender = None
-        if isinstance(worker, Worker) and worker.work is not None and not worker.work.left:
-            self._lender = worker.pool
-            worker.pool.lend()
-
-    def __exit__(self, *exc: object) -> None:
-        if self._lender is not None:
-            self._lender.take_back()
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

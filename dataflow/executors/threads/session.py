@@ -33,8 +33,9 @@ from dataflow.executors.threads.call import AwaitedCall, Call, CallFuture, deliv
 from dataflow.executors.threads.here import Here
 from dataflow.executors.threads.job import Chunk, Job
 from dataflow.executors.threads.learned import keep, learned_of
-from dataflow.executors.threads.pool import Pool, waiting
+from dataflow.executors.threads.pool import Pool
 from dataflow.executors.threads.source import call_in
+from dataflow.executors.threads.worker import waiting
 from dataflow.expr import options as checks
 
 if TYPE_CHECKING:

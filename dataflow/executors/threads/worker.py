@@ -1,4 +1,4 @@
-"""A thread that runs works, and whether it gets anywhere."""
+"""A thread that runs works: whether it gets anywhere, and what it does while it waits for others."""
 
 from __future__ import annotations
 
@@ -58,6 +58,23 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         self._serve(self)
+
+
+class waiting:  # used as a function is
+    """Wait in the block for what other threads do: a worker that does so in a stage lends its place meanwhile."""
+
+    __slots__ = ("_lender",)
+
+    def __enter__(self) -> None:
+        worker = threading.current_thread()
+        self._lender = None
+        if isinstance(worker, Worker) and worker.work is not None and not worker.work.left:
+            self._lender = worker.pool
+            worker.pool.lend()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._lender is not None:
+            self._lender.take_back()
 
 
 def _on_processor(thread: threading.Thread) -> float:
