@@ -130,7 +130,8 @@ def test_large_values_reach_who_cannot_open_the_callers_memory(app: str, monkeyp
 
     def put_elsewhere(self: Any, message: Any) -> Any:
         (place,) = put(self, message)
-        return (dataclasses.replace(place, token="of another machine"),)
+        self.placed = (dataclasses.replace(place, token="of another machine"),)
+        return self.placed
 
     monkeypatch.setattr(segments.Segment, "put", put_elsewhere)
     array = np.arange(10**6)

@@ -1,9 +1,12 @@
 """Memory that a caller shares with whoever it calls: whose a segment is, when it is used again, who cannot open it."""
 
+import asyncio
 import dataclasses
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import pytest
 
 import dataflow as df
 from dataflow.executors.ray_serve import segments
+from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.payload import dump, load
 from dataflow.executors.ray_serve.requests import Requests
 from dataflow.executors.ray_serve.segments import Segment, Segments, Visit
+from dataflow.executors.ray_serve.session import Loop
 
 MIB = 2**20
 
@@ -186,6 +191,53 @@ def test_a_request_has_as_many_items_as_travel_well_together() -> None:
     assert requests.ceiling == 1
     requests.learn(100, 64)
     assert requests.ceiling == 256
+
+
+class Silent:
+    """A handle, and a response, that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.message: Any = None
+        self.answer: Any = None  # a future
+
+    def options(self, **options: Any) -> "Silent":
+        return self
+
+    def remote(self, options: Any, *message: Any) -> "Silent":
+        self.message = message
+        self.answer = asyncio.get_running_loop().create_future()
+        self.asked.set()
+        return self
+
+    def __await__(self) -> Any:
+        return self.answer.__await__()
+
+    def cancel(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+def test_what_a_call_that_was_given_up_had_is_not_used_again(given_up: bool) -> None:
+    before = _open_segments()
+    loop, handle = Loop(), Silent()
+    line = Line(handle, "call", "nobody", loop.loop)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(line.ask, dump(np.zeros(MIB, dtype=np.uint8)), pure=False)
+        assert handle.asked.wait(30)
+        (place,) = handle.message
+        if given_up:
+            line.close()
+            with pytest.raises(df.ReplicaLost, match="given up"):
+                asked.result(30)
+            assert Visit(handle.message).message is None, "its memory is nobody's to lend any more"
+        else:
+            loop.loop.call_soon_threadsafe(handle.answer.set_result, Visit(handle.message).answered(dump("done")))
+            assert asked.result(30) == "done"
+            assert line._segments.lend(MIB + 1)._token == place.token  # type: ignore[union-attr]
+            line.close()
+    loop.stop()
+    assert given_up is (_open_segments() == before)
 
 
 def _open_segments() -> int:

@@ -81,6 +81,9 @@ class Line:
         segment = self._segments.lend(size) if size > BY_VALUE else None
         kept: Message | None = None
         try:
+            if segment is not None:
+                segment.put(message)
+                segment.spoilt = True  # until the call is known to have ended
             answer = self._waited(message, options, segment, pure=pure)
             parts = answer if segment is None else segment.get(answer)
             self._last = size_of(parts)
@@ -115,7 +118,7 @@ class Line:
         raise GivenUp(f"calls to {self.name} have been given up: the session ends")
 
     async def answer(self, message: Message, *options: Any, pure: bool, segment: Segment | None = None) -> Any:
-        """Return the answer to a message, in the loop; both may travel in a segment, the first time."""
+        """Return the answer to a message, in the loop; the first time it travels in the segment that it is in."""
         last = ""
         for attempt in range(ATTEMPTS if pure else 1):
             if attempt:
@@ -137,8 +140,7 @@ class Line:
 
     async def _send_in(self, segment: Segment, message: Message, options: tuple[Any, ...]) -> Any:
         """Send a message in a segment; otherwise, from now on, where it cannot be opened."""
-        segment.spoilt = True  # until its call is known to have ended
-        answer = await self._send(segment.put(message), options, by_value=True)
+        answer = await self._send(segment.placed, options, by_value=True)
         segment.spoilt = False
         if answer != ELSEWHERE:
             return answer

@@ -70,12 +70,15 @@ class Segment:
 
     Attributes
     ----------
+    placed : tuple
+        The message that says where the one is that was put into it last.
     spoilt : bool
         Whether a call had it of which nobody knows whether it has ended.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.placed: Message = ()
         self.spoilt = False
         self._token = f"dataflow-{uuid.uuid4().hex}"
         self._file = os.memfd_create(self._token)
@@ -85,7 +88,8 @@ class Segment:
     def put(self, message: Message) -> Message:
         """Copy a message into it, and return one that says where it is."""
         sizes = _write(self.memory, message)
-        return (Place(os.getpid(), self._file, self._token, self.capacity, sizes),)
+        self.placed = (Place(os.getpid(), self._file, self._token, self.capacity, sizes),)
+        return self.placed
 
     def get(self, answer: Message) -> Message:
         """Return an answer, whose parts may be in it: to be read before it is used again."""
