@@ -99,6 +99,8 @@ class Line:
         asked = self.answer(message, *options, pure=pure, segment=segment)
         future: concurrent.futures.Future[Message] = asyncio.run_coroutine_threadsafe(asked, self._loop)
         self._under_way.add(future)
+        if self._closed:  # since it was looked at: who closes gives up what is under way, and this may not have been
+            future.cancel()
         try:
             while True:
                 try:
