@@ -1,6 +1,7 @@
 """Memory that a caller shares with whoever it calls: whose a segment is, when it is used again, who cannot open it."""
 
 import asyncio
+import contextvars
 import dataclasses
 import os
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import dataflow as df
+from dataflow.executors.aside import Abandoned, watch
 from dataflow.executors.ray_serve import segments
 from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.payload import dump, load
@@ -217,27 +219,39 @@ class Silent:
         pass
 
 
-@pytest.mark.parametrize("given_up", [True, False])
-def test_what_a_call_that_was_given_up_had_is_not_used_again(given_up: bool) -> None:
+@pytest.mark.parametrize("end", ["answered", "given up", "closed"])
+def test_what_a_call_that_was_given_up_had_is_not_used_again(end: str) -> None:
     before = _open_segments()
-    loop, handle = Loop(), Silent()
+    loop, handle, given_up = Loop(), Silent(), threading.Event()
     line = Line(handle, "call", "nobody", loop.loop)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(line.ask, dump(np.zeros(MIB, dtype=np.uint8)), pure=False)
-        assert handle.asked.wait(30)
-        (place,) = handle.message
-        if given_up:
-            line.close()
-            with pytest.raises(df.ReplicaLost, match="given up"):
-                asked.result(30)
-            assert Visit(handle.message).message is None, "its memory is nobody's to lend any more"
-        else:
-            loop.loop.call_soon_threadsafe(handle.answer.set_result, Visit(handle.message).answered(dump("done")))
-            assert asked.result(30) == "done"
-            assert line._segments.lend(MIB + 1)._token == place.token  # type: ignore[union-attr]
-            line.close()
-    loop.stop()
-    assert given_up is (_open_segments() == before)
+
+    def ask() -> Any:
+        watch(given_up)
+        return line.ask(dump(np.zeros(MIB, dtype=np.uint8)), pure=False)
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(contextvars.copy_context().run, ask)
+            assert handle.asked.wait(30)
+            (place,) = handle.message
+            if end == "answered":
+                loop.loop.call_soon_threadsafe(handle.answer.set_result, Visit(handle.message).answered(dump("done")))
+                assert asked.result(30) == "done"
+            elif end == "given up":
+                given_up.set()
+                with pytest.raises(Abandoned):
+                    asked.result(30)
+            else:
+                line.close()
+                with pytest.raises(df.ReplicaLost, match="given up"):
+                    asked.result(30)
+                assert _open_segments() == before
+        lent_next = line._segments.lend(MIB + 1)
+        assert (lent_next is not None and lent_next._token == place.token) is (end == "answered")
+        assert (lent_next is None) is (end == "closed")
+    finally:
+        line.close()
+        loop.stop()
 
 
 def _open_segments() -> int:

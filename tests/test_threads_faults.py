@@ -680,6 +680,25 @@ def test_what_a_worker_is_about_to_begin_is_not_counted_as_waiting() -> None:
         assert [future.result(LIMIT) for future in futures] == [0, 1, 2]
 
 
+def test_who_is_told_of_a_timeout_finds_its_thread_counted_whichever_thread_notices() -> None:
+    clock, counted = VirtualClock(), Future[int]()
+    with Gate() as gate:
+        flow = df.stage(lambda x: gate(x) if x else x).timeout(5)
+        with flow.open(df.Threads(workers=2, clock=clock)) as session:
+            pool = session.pool
+            pool.watch_until = lambda moment: None  # nobody watches the clock: it is a worker that finds it late
+            late = session.submit(1)
+            late.add_done_callback(lambda _: counted.set_result(session.stats()["abandoned_threads"]))
+            gate.await_arrivals(1)
+            assert session.submit(0).result(LIMIT) == 0
+            clock.advance(10)
+            with pool.lock:
+                pool._changed.notify_all()
+            with pytest.raises(df.DeadlineExceeded):
+                late.result(LIMIT)
+            assert counted.result(LIMIT) == 1
+
+
 @pytest.mark.parametrize("flow", [df.identity, df.stage(abs), df.stage(list, batch=3)], ids=["nothing", "a", "batches"])
 def test_no_item_is_left_behind_while_it_arrives(flow: Any) -> None:
     """Items arrive while a thread lets others in, and while callers wait for room."""

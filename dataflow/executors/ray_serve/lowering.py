@@ -173,9 +173,8 @@ def _host(groups: dict[str, list[Step]]) -> str | None:
     }
     if len(options) == 1:
         return next(iter(options))
-    return next(
-        (place for place, all_ in options.items() if all(each.replicas == 1 and not each.gpu for each in all_)), None
-    )
+    single = (place for place, given in options.items() if all(each.replicas == 1 and not each.gpu for each in given))
+    return next(single, None)
 
 
 def _place(plan: Plan, step: Step, own: dict[object, str]) -> str:
