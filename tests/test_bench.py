@@ -1,13 +1,20 @@
 """The harness: what it says of samples, that it checks before it times, what it costs, and what it writes."""
 
 import collections
+import dataclasses
+import os
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import reduce
+from operator import rshift
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -32,8 +39,10 @@ from dataflow.bench.alike import alike
 from dataflow.bench.changes import changes
 from dataflow.bench.rounds import sample
 from dataflow.bench.samples import median, percentile, ratios
+from dataflow.bench.stopwatch import Line, StopWatch
+from dataflow.bench.subjects import open_subjects
 from dataflow.bench.tables import Curves, LatencyTable, Row, Table, TimeTable
-from dataflow.bench.variants import StopWatch, batch_sizes, with_batch
+from dataflow.bench.variants import batch_sizes, with_batch
 
 ROOT = Path(__file__).parent.parent
 
@@ -190,15 +199,14 @@ def test_batch_sizes_are_changed_and_nothing_else() -> None:
 
 
 def test_a_stop_watch_changes_neither_results_nor_plan() -> None:
-    watch = StopWatch()
-    timed = watch.around(flow())
-    assert list(timed.map(range(9), "inline")) == list(flow().map(range(9), "inline"))
-    assert [step.name for step in timed.optimize().steps] == [step.name for step in flow().optimize().steps]
-    assert list(watch.taken) == ["squares", "Scale", "combine(add)", "bool", "abs", "str"]
-    # merged, each batch stage is called for 9 items in batches of 4
-    assert {name: len(calls) for name, calls in watch.taken.items()} == {
-        "squares": 9, "Scale": 6, "combine(add)": 9, "bool": 9, "abs": 8, "str": 1,
-    }  # fmt: skip
+    with StopWatch() as watch:
+        timed = watch.around(flow())
+        assert list(timed.map(range(9), "inline")) == list(flow().map(range(9), "inline"))
+        assert [step.name for step in timed.optimize().steps] == [step.name for step in flow().optimize().steps]
+        # merged, each batch stage is called for 9 items in batches of 4
+        assert [(name, taken.calls) for name, taken in watch.taken().items()] == [
+            ("squares", 9), ("Scale", 6), ("combine(add)", 9), ("bool", 9), ("abs", 8), ("str", 1),
+        ]  # fmt: skip
 
 
 def test_a_stop_watch_leaves_whole_batches_whole() -> None:
@@ -206,12 +214,59 @@ def test_a_stop_watch_leaves_whole_batches_whole() -> None:
     import dataflow.torch as dft
 
     flow = dft.module(torch.nn.ReLU(), batch=4) >> dft.module(torch.nn.Tanh(), batch=4)
-    watch = StopWatch()
     items = [np.full(3, value, dtype=np.float32) for value in (-1.0, 0.5, 2.0)]
-    timed = watch.around(flow)
-    assert [step.name for step in timed.optimize().steps] == [step.name for step in flow.optimize().steps]
-    assert alike(list(timed.map(items)), list(flow.map(items)))
-    assert all(watch.taken.values())
+    with StopWatch() as watch:
+        timed = watch.around(flow)
+        assert [step.name for step in timed.optimize().steps] == [step.name for step in flow.optimize().steps]
+        assert alike(list(timed.map(items)), list(flow.map(items)))
+        assert all(taken.calls for taken in watch.taken().values())
+
+
+def test_a_stop_watch_counts_what_other_threads_and_processes_do() -> None:
+    with StopWatch() as watch:
+        timed = watch.around(flow())
+        list(timed.map(range(9), "inline"))
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(timed, range(9))) == [flow()(item) for item in range(9)]
+        assert watch.processes() == {os.getpid()}
+        program = "import pickle, sys; pickle.load(sys.stdin.buffer)(1)"
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, input=cloudpickle.dumps(timed), cwd=Path(__file__).parent, check=True, timeout=60)
+        assert len(watch.processes()) == 2
+        assert watch.taken()["combine(add)"].calls == 9 + 9 + 1
+
+
+def test_a_stop_watch_that_is_closed_is_no_trouble_to_stages() -> None:
+    with StopWatch() as watch:
+        timed = watch.around(flow())
+    assert [timed(item) for item in range(9)] == [flow()(item) for item in range(9)]
+
+
+def test_a_stop_watch_has_room_for_any_number_of_stages() -> None:
+    with StopWatch() as watch:
+        many = watch.around(reduce(rshift, (df.stage(abs, name=f"stage {number}") for number in range(600))))
+        assert many(-1) == 1
+        assert [taken.calls for taken in watch.taken().values()] == [1] * 600
+        line = Line("/no/such/folder", 599)
+        line.add(1.0)
+        assert watch.taken()["stage 599"].calls == 1
+
+
+def test_passes_are_not_left_out_where_each_way_would_reserve_what_the_flow_asks_for() -> None:
+    with ExitStack() as stack:
+        subjects = open_subjects(df.stage(abs, cpus=0.5) >> str, [Deployed()], stack)
+        assert [each.name for each in subjects if each.system is not None] == ["Deployed()"]
+        assert "'abs' asks for resources" in subjects[1].note
+        subjects = open_subjects(df.stage(abs) >> str, [Deployed()], stack)
+        assert [each.name for each in subjects if each.system is not None] == ["Deployed()", "Deployed(), no passes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployed(df.Inline):
+    """Says that it runs flows in several processes."""
+
+    def places(self, plan: Any) -> tuple[Any, ...]:
+        return ()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,25 @@ if __name__ == "__main__":
     ray.shutdown()
 """
 
+MEASURED = """
+import dataflow as df
+from dataflow.bench import Settings, measure
+
+def double(x):
+    return 2 * x
+
+def half(xs):
+    return [x / 2 for x in xs]
+
+if __name__ == "__main__":
+    flow = df.stage(double) >> df.stage(half, batch=4) >> df.stage(abs, placement="there") >> str >> len
+    found = measure(flow, range(20), Settings(executors=("ray",), scenarios=("offline",), batches=(), seconds=0.1))
+    offline, worth, times = found.tables
+    print(list(times.rows[0].parts), times.rows[0].queueing is not None)
+    print([size > 2**20 for size in offline.row("ray").facts["processes"]])
+    print([row.name for row in worth.rows if row.samples])
+"""
+
 RAY_DIES = """
 import os, signal, threading, time
 import dataflow as df
@@ -174,6 +193,15 @@ def test_sessions_follow_one_another_with_rays_throughput_switches_too(tmp_path:
     done = run(tmp_path, TWICE, **switches)
     said = [line for line in done.stdout.splitlines() if line.startswith("[4")]  # Ray speaks too
     assert (done.returncode, said) == (0, ["[4, 4, 4]", "[4000000, 4000000, 4000000]"]), done.stderr[-3000:]
+
+
+def test_what_a_flow_does_in_other_processes_is_measured_with_each_pass_left_out(tmp_path: Path) -> None:
+    done = run(tmp_path, MEASURED)
+    assert done.returncode == 0, done.stderr[-3000:]
+    times, processes, worth = done.stdout.splitlines()
+    assert times == "['double', 'half', 'abs', 'str', 'len', 'glue'] True"
+    assert processes == "[True, True]"
+    assert worth == "['ray', 'no passes']", "they are all the plan without fusing, too"
 
 
 def test_ray_gone_is_an_error_and_no_wait_for_ever(tmp_path: Path) -> None:

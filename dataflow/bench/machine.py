@@ -1,4 +1,4 @@
-"""What a figure means nothing without: the machine, the versions, the switches; and the memory of this process."""
+"""What a figure means nothing without: the machine, the versions, the switches; and the memory of processes."""
 
 from __future__ import annotations
 
@@ -91,9 +91,15 @@ def resident() -> int | None:
     return _status("VmRSS")
 
 
-def peak() -> int | None:
-    """Return the most bytes that this process has held since `forget_peak`; None where the system does not say."""
-    return _status("VmHWM")
+def peak(process: int | None = None) -> int | None:
+    """Return the most bytes that a process has held; None where the system does not say.
+
+    Parameters
+    ----------
+    process : int, optional
+        Its number; by default this one's, since `forget_peak`.
+    """
+    return _status("VmHWM", process)
 
 
 def forget_peak() -> bool:
@@ -105,9 +111,9 @@ def forget_peak() -> bool:
     return True
 
 
-def _status(name: str) -> int | None:
+def _status(name: str, process: int | None = None) -> int | None:
     try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        lines = Path(f"/proc/{process or 'self'}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     found = (line for line in lines if line.startswith(f"{name}:"))

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from dataflow.bench.load import (
 )
 from dataflow.bench.machine import forget_peak, peak, resident
 from dataflow.bench.rounds import Contestant, Effort, Run, Task, Watcher, compare, ready
+from dataflow.bench.stopwatch import StopWatch, cost_of_timing
 from dataflow.bench.subjects import EXECUTORS, ByHand, Subject, called, open_subjects
 from dataflow.bench.tables import (
     AnyTable,
@@ -40,7 +42,7 @@ from dataflow.bench.tables import (
     TimeRow,
     TimeTable,
 )
-from dataflow.bench.variants import StopWatch, batch_sizes, cost_of_timing, with_batch
+from dataflow.bench.variants import batch_sizes, with_batch
 from dataflow.executors import Executor, Inline, resolve
 from dataflow.expr.flow import Flow
 
@@ -132,6 +134,14 @@ def measure(
         return _Measuring(flow, given, settings or Settings(), watcher or Watcher(), stack).run()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What an executor was seen to do: where its time goes, and the memory of each process of its own."""
+
+    times: TimeRow
+    processes: tuple[int, ...] = ()
+
+
 class _Measuring:
     def __init__(
         self, flow: Flow[Any, Any], items: list[Any], settings: Settings, watcher: Watcher, stack: ExitStack
@@ -142,6 +152,8 @@ class _Measuring:
         self._watcher = watcher
         self._stack = stack
         self._wanted = list(flow.map(items, Inline(passes=()), progress=False))
+        self._looks: dict[str, _Look] = {}
+        self._cost_of_timing = cost_of_timing()
         self._effort = Effort(rounds=101, settled=0.01, seconds=settings.seconds)
 
     def run(self) -> Findings:
@@ -168,7 +180,12 @@ class _Measuring:
             if watcher.stopped():
                 break
             tables += part()
-        notes = [_without_effect(each, subjects) for each in whole if settings.passes and each.session is not None]
+        notes = [
+            say(each, subjects)
+            for each in whole
+            if settings.passes and each.session is not None
+            for say in (_without_effect, _not_left_out)
+        ]
         if watcher.stopped():
             notes.append("stopped before the end: what is missing was not measured")
         return Findings(tuple(tables), (), tuple(note for note in notes if note))
@@ -226,6 +243,7 @@ class _Measuring:
             most = peak()
             facts["memory"] = max(0, (most or before) - before)
         if subject.session is not None:
+            facts["processes"] = list(self._looked(subject).processes)
             facts["digest"] = subject.session.plan.digest
             steps: Mapping[str, Any] = subject.session.stats()["steps"]
             batched = {name: step for name, step in steps.items() if step["batches"]}
@@ -234,37 +252,42 @@ class _Measuring:
         return facts
 
     def _times(self, subjects: Sequence[Subject]) -> Iterator[TimeTable]:
-        """Run every executor once more with a stop-watch around each stage."""
-        cost = cost_of_timing()
-        rows = []
-        for subject in subjects:
-            if subject.session is None or self._watcher.stopped():
-                continue
-            self._watcher.progress(f"where {subject.name} spends its time", 0, 1)
-            rows.append(self._time(subject, cost))
-        yield TimeTable("where the time goes, offline", tuple(rows))
+        """Say of every executor in what its time goes."""
+        looks = [self._looked(subject) for subject in subjects if subject.session and not self._watcher.stopped()]
+        yield TimeTable("where the time goes, offline", tuple(look.times for look in looks))
 
-    def _time(self, subject: Subject, cost: float) -> TimeRow:
-        watch = StopWatch()
+    def _looked(self, subject: Subject) -> _Look:
+        """Run an executor once more with a stop-watch around each stage, unless that has been done."""
+        if subject.name not in self._looks:
+            self._watcher.progress(f"where {subject.name} spends its time", 0, 1)
+            try:
+                with StopWatch() as watch:
+                    self._looks[subject.name] = self._look(subject, watch)
+            except Exception as error:
+                note = f"could not be timed: {type(error).__name__}: {error}"
+                self._looks[subject.name] = _Look(TimeRow(subject.name, note=note))
+        return self._looks[subject.name]
+
+    def _look(self, subject: Subject, watch: StopWatch) -> _Look:
         executor = next(each for each in self._settings.executors if called(each) == subject.name)
-        try:
-            with resolve(executor).open(watch.around(self._flow)) as session:
-                offline(session, self._items)
-                watch.clear()
-                queued = _queued(session.stats())
-                began = time.perf_counter()
-                offline(session, self._items)
-                elapsed = time.perf_counter() - began
-                queued = _queued(session.stats()) - queued
-        except Exception as error:
-            return TimeRow(subject.name, note=f"could not be timed: {type(error).__name__}: {error}")
+        with resolve(executor).open(watch.around(self._flow)) as session:
+            offline(session, self._items)
+            warm, queued = watch.taken(), _queued(session.stats())
+            began = time.perf_counter()
+            offline(session, self._items)
+            elapsed = time.perf_counter() - began
+            queued = _queued(session.stats()) - queued
+            others = tuple(peak(process) or 0 for process in watch.processes() - {os.getpid()})
         count = len(self._items)
-        parts = {name: sum(calls) / count for name, calls in watch.taken.items() if calls}
+        taken = {name: both.since(warm[name]) for name, both in watch.taken().items()}
+        parts = {name: each.seconds / count for name, each in taken.items() if each.calls}
         if not parts:
-            return TimeRow(subject.name, note="its stages run in other processes, where no stop-watch is looked at")
-        timing = cost * sum(len(calls) for calls in watch.taken.values()) / count
+            return _Look(
+                TimeRow(subject.name, note="its stages run on other machines, where no stop-watch is looked at")
+            )
+        timing = self._cost_of_timing * sum(each.calls for each in taken.values()) / count
         parts["glue"] = max(0.0, elapsed / count - sum(parts.values()) - timing)
-        return TimeRow(subject.name, parts, queued / count if queued > 0 else None)
+        return _Look(TimeRow(subject.name, parts, queued / count if queued > 0 else None), others)
 
     def _batches(self, subjects: Sequence[Subject]) -> Iterator[Curves]:
         """Try other batch sizes."""
@@ -375,6 +398,12 @@ def _without_effect(executor: Subject, subjects: Sequence[Subject]) -> str:
     mine = [subject for subject in subjects if subject.executor == executor.executor and subject.left_out != "*"]
     idle = [subject.left_out for subject in mine if subject.same_as == executor.name]
     return f"{executor.name}: without {', '.join(idle)} the plan is the same" if idle else ""
+
+
+def _not_left_out(executor: Subject, subjects: Sequence[Subject]) -> str:
+    """Say which passes could not be left out, and why."""
+    failed = [each for each in subjects if each.executor == executor.executor and each.left_out and not each.same_as]
+    return "; ".join(f"{each.name}: not measured: {each.note}" for each in failed if each.system is None)
 
 
 def _mean_batch(batches: Mapping[Any, int]) -> float:

@@ -12,6 +12,8 @@ from dataflow.bench.load import System
 from dataflow.bench.rounds import problem
 from dataflow.executors import Session, resolve
 from dataflow.expr.flow import Flow
+from dataflow.expr.stage import Stage, short_name
+from dataflow.expr.walk import postorder
 from dataflow.passes import DEFAULT
 
 EXECUTORS = ("inline", "threads", "ray")
@@ -118,7 +120,7 @@ def open_subjects(
     stack : ExitStack
         Which closes the sessions.
     passes : bool
-        Whether passes are left out too; not on executors that run a flow in several processes.
+        Whether passes are left out too; not where each way would reserve resources that the flow asks for.
 
     Examples
     --------
@@ -139,7 +141,11 @@ def open_subjects(
             subjects.append(Subject(name, name, note=problem(error)))
             continue
         subjects.append(Subject(name, name, system=whole))
-        if not passes or hasattr(executor, "places"):  # each way would be deployed, with processes of its own
+        if not passes:
+            continue
+        if hasattr(executor, "places") and (asks := _asks(flow)):
+            why = f"{asks} asks for resources of its own, and each way of running the flow would ask for them again"
+            subjects.append(Subject(f"{name}, no passes", name, "*", note=why))
             continue
         digests = {whole.plan.digest: name}
         for left_out in ("*", *(each.name for each in DEFAULT)):
@@ -164,6 +170,16 @@ def called(executor: Any) -> str:
         if getattr(executor, field.name) != field.default
     ]
     return f"{type(executor).__name__}({', '.join(given)})"
+
+
+def _asks(flow: Flow[Any, Any]) -> str:
+    """Return what of a flow asks for resources; nothing where nothing does."""
+    for node in postorder(flow):
+        if isinstance(node, Stage):
+            asked = node.options
+            if asked.gpu or any(each is not None for each in (asked.cpus, asked.gpus, asked.memory)):
+                return f"stage {short_name(node.name)!r}"
+    return ""
 
 
 def _without(

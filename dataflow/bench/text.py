@@ -154,6 +154,9 @@ def remarks(row: Row) -> str:
     said = [row.note] if row.note else []
     if "memory" in row.facts:
         said.append(f"+{row.facts['memory'] / 2**20:,.0f} MiB")
+    if row.facts.get("processes"):
+        processes = row.facts["processes"]
+        said.append(f"{sum(processes) / 2**20:,.0f} MiB in {len(processes)} processes of its own")
     if row.facts.get("batches"):
         dispatched = row.facts.get("dispatched", {})
         sizes = [f"{size:.3g}{_reasons(dispatched.get(name, {}))}" for name, size in row.facts["batches"].items()]
