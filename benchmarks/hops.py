@@ -17,6 +17,9 @@ from benchmarks.serve import BATCH, flow_of, make_model, mean
 from dataflow.bench import Contestant, Findings, Goal, Run, Task, compare, ready
 
 SIZES = {"10 KiB": 10 * 2**10, "500 KiB": 500 * 2**10, "10 MiB": 10 * 2**20}
+ITEMS = {"10 KiB": 60, "500 KiB": 20, "10 MiB": 20}
+"""How many are sent for a sample: among a dozen processes on two cores, what takes 5 ms may take twice that."""
+
 DEPLOYMENTS, FUSED = 3, 12
 WARM = 5
 FLAT = 1.2
@@ -58,7 +61,7 @@ def findings(quick: bool = False) -> Findings:
         for name, size in SIZES.items():
             if ray_serve.THROUGHPUT and size > ray_serve.GRPC_BYTES:
                 continue  # by hand it cannot be done
-            items = [np.zeros(size, dtype=np.uint8)] * (5 if quick else 20)
+            items = [np.zeros(size, dtype=np.uint8)] * (5 if quick else ITEMS[name])
             task = Task(lambda items=items: [items], _handed_on, units=len(items))
             ways = {
                 ray_serve.IDIOMATIC: by_hand.run,
@@ -69,7 +72,7 @@ def findings(quick: bool = False) -> Findings:
             for run in ways.values():
                 one_by_one(run)(items * WARM)  # in processes that stay it is the memory used before that counts
             contestants = [Contestant(way, ready(one_by_one(run)), task) for way, run in ways.items()]
-            table = compare(f"a chain, {name}", contestants, effort=effort(quick, 9, 20), passes=1)
+            table = compare(f"a chain, {name}", contestants, effort=effort(quick, 21, 30), passes=1)
             tables.append(table)
             apart = table.slowness(f"dataflow, {DEPLOYMENTS} deployments", ray_serve.IDIOMATIC)
             flat = table.slowness(f"dataflow, {FUSED} stages fused", f"dataflow, {DEPLOYMENTS} stages fused")

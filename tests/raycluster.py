@@ -16,9 +16,10 @@ import ray
 import dataflow as df
 from dataflow.executors.ray_serve.cluster import import_ray, quiet
 from dataflow.executors.ray_serve.failures import Sent, received
+from dataflow.executors.ray_serve.loop import Loop, here
 from dataflow.executors.ray_serve.lowering import lower
 from dataflow.executors.ray_serve.replica import Ingress, Placed, Settings
-from dataflow.executors.ray_serve.session import Loop, RaySession
+from dataflow.executors.ray_serve.session import RaySession
 from dataflow.executors.ray_serve.shipping import Shipment, ship
 from dataflow.plan import Plan
 
@@ -72,6 +73,7 @@ class IngressHost:
 
     def __init__(self, placed: Any) -> None:
         self.placed = placed
+        here(placed)
         self.inner: Ingress | None = None
 
     async def become(self, shipment: Shipment, settings: Settings, names: list[str]) -> Any:
@@ -104,16 +106,14 @@ class Hosted(df.RayServe):
         settings = Settings(self.stages_at_once, self.start_timeout, patient=True, limits=self.limits)
         names = [each.name for each in lowered.deployments]
         host = _free.pop() if _free else _started()
-        loop = Loop()
         try:
-            ready = loop.do(_become(host, ship(plan, self.passes), settings, names), LIMIT)
+            ready = Loop(host).do(_become(host, ship(plan, self.passes), settings, names), LIMIT)
             if isinstance(ready, Sent):
                 raise received(ready)
         except BaseException:
-            loop.stop()
             _free.append(host)
             raise
-        return RaySession(plan, lowered, self, host, loop, functools.partial(_free.append, host))
+        return RaySession(plan, lowered, self, host, functools.partial(_free.append, host))
 
 
 async def _become(handle: Any, *given: Any) -> Any:

@@ -22,7 +22,6 @@ from dataflow.executors.ray_serve.line import Line
 from dataflow.executors.ray_serve.payload import dump, load
 from dataflow.executors.ray_serve.requests import Requests
 from dataflow.executors.ray_serve.segments import Segment, Segments, Visit
-from dataflow.executors.ray_serve.session import Loop
 
 MIB = 2**20
 
@@ -222,8 +221,10 @@ class Silent:
 
 @pytest.mark.parametrize("end", ["answered", "given up", "closed"])
 def test_what_a_call_that_was_given_up_had_is_not_used_again(end: str) -> None:
-    loop, handle, given_up = Loop(), Silent(), threading.Event()
-    line = Line(handle, "call", "nobody", loop.loop)
+    loop, handle, given_up = asyncio.new_event_loop(), Silent(), threading.Event()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    line = Line(handle, "call", "nobody", loop)
 
     def ask() -> Any:
         watch(given_up)
@@ -235,7 +236,7 @@ def test_what_a_call_that_was_given_up_had_is_not_used_again(end: str) -> None:
             assert handle.asked.wait(30)
             (place,) = handle.message
             if end == "answered":
-                loop.loop.call_soon_threadsafe(handle.answer.set_result, Visit(handle.message).answered(dump("done")))
+                loop.call_soon_threadsafe(handle.answer.set_result, Visit(handle.message).answered(dump("done")))
                 assert asked.result(30) == "done"
             elif end == "given up":
                 given_up.set()
@@ -251,7 +252,9 @@ def test_what_a_call_that_was_given_up_had_is_not_used_again(end: str) -> None:
         assert (lent_next is None) is (end == "closed")
     finally:
         line.close()
-        loop.stop()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def _open_segments() -> int:

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from dataflow.executors.schedule.work import Work
 
 Function = Callable[..., Any]
+Outcome = tuple[list["Column"], "Faults"]
+"""The output columns of some rows, with None where one failed, and the faults."""
+
+Done = Callable[[Outcome | None, BaseException | None], None]
+"""Takes what a call has come to: its outcome, or the error that it has none for."""
+
+Stop = Callable[[], None]
+"""Gives up what was begun."""
 
 
 class Away(Protocol):
@@ -30,7 +38,9 @@ class Away(Protocol):
     Attributes
     ----------
     ceiling : int
-        The most rows a call.
+        The most rows a batch.
+    at_once : int
+        How many full batches of a job may go in one call.
     places : int
         How many calls may be under way at once.
     max_wait : float
@@ -38,11 +48,21 @@ class Away(Protocol):
     """
 
     ceiling: int
+    at_once: int
     places: int
     max_wait: float
 
-    def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
-        """Return the output columns, with None where a row failed, and the faults."""
+    @property
+    def needs_thread(self) -> bool:
+        """Whether the next call is to be made by a thread that waits for it: `run` is called, otherwise `begin`."""
+        ...
+
+    def run(self, work: Work, inputs: list[Column]) -> Outcome:
+        """Make the call, and return what it has come to."""
+        ...
+
+    def begin(self, work: Work, inputs: list[Column], done: Done) -> Stop:
+        """Begin the call, and return what gives it up; `done` is called once, in any thread, unless it is given up."""
         ...
 
 

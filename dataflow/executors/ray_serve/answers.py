@@ -9,7 +9,7 @@ from typing import Any
 from dataflow.errors import DataflowError
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.ray_serve.failures import Sent, fault_sent, received, sent
-from dataflow.executors.ray_serve.payload import Message, dump, pack
+from dataflow.executors.ray_serve.payload import Message, dump, pack, plain
 from dataflow.executors.rows import Column
 from dataflow.graph import ops
 from dataflow.plan import Plan
@@ -48,19 +48,30 @@ class Answer:
     rest: int | None = None
     seconds: float = 0.0
 
+    def message(self) -> Message:
+        """Return the answer as it is sent: a tuple, which any process knows."""
+        known = not self.faults and self.stop is None and plain(self.columns)
+        parts = (self.columns, self.faults, self.batches, self.stop, self.positions, self.rest, self.seconds)
+        return dump(parts, known=known)
+
+    @classmethod
+    def read(cls, loaded: tuple[Any, ...]) -> Answer:
+        """Return the answer that was sent."""
+        return cls(*loaded)
+
 
 def answered(plan: Plan, columns: list[Column], faults: Faults, place: str, **more: Any) -> Message:
     """Return an answer as it is sent; a result that cannot be pickled is its item's failure."""
     errors = {position: fault_sent(plan, fault, place) for position, fault in faults.items()}
     try:
-        return dump(Answer([pack(column) for column in columns], errors, **more))
+        return Answer([pack(column) for column in columns], errors, **more).message()
     except Exception:
         for position in range(len(columns[0])):
             if position not in errors and (why := _problem([column[position] for column in columns])) is not None:
                 error = DataflowError(f"the result cannot be sent to another process: {why}")
                 errors[position] = sent(error, None, place)
         kept = [[None if position in errors else value for position, value in enumerate(column)] for column in columns]
-        return dump(Answer([pack(column) for column in kept], errors, **more))
+        return Answer([pack(column) for column in kept], errors, **more).message()
 
 
 def column_faults(answer: Answer, lookup: Lookup) -> Faults:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dataflow.executors.aside import own_context
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
-from dataflow.executors.schedule import Ticket
+from dataflow.executors.schedule import Ticket, Work
 from dataflow.executors.threads import Threads
 from dataflow.executors.threads.call import dropped
 from dataflow.executors.threads.pool import Pool
@@ -120,7 +121,28 @@ class ReplicaSession(ThreadsSession):
             self._requests.discard(request)
             self._whole.count(len(request.items), len(request.faults), 0.0)
             calls.append(request.deliver)
+        while not self._closed and (work := self.schedule.take_away()) is not None:
+            calls.append(functools.partial(self._begin, work))
         return calls
+
+    def _begin(self, work: Work) -> None:
+        """Begin work that needs no thread."""
+        if work.left:
+            return
+        back = functools.partial(self._back, work)
+        try:
+            work.begin(back)
+        except Exception as error:  # a defect of ours must not leave anybody waiting
+            back(error)
+
+    def _back(self, work: Work, error: BaseException | None) -> None:
+        """Take work back that needed no thread."""
+        with self.pool.lock:
+            if work.left:
+                return
+            calls = self.pool.bring_back(self, work, error)
+        for call in calls:
+            call()
 
     def _interrupt(self, tickets: set[Ticket], error: BaseException) -> None:
         super()._interrupt(tickets, error)

@@ -8,18 +8,16 @@ from typing import Any
 from dataflow.errors import DataflowError
 from dataflow.executors.faults import Fault, Faults, outcome
 from dataflow.executors.ray_serve.answers import Answer, Lookup, column_faults
-from dataflow.executors.ray_serve.payload import Message, dump, pack, unpack
+from dataflow.executors.ray_serve.payload import Message, dump, pack, plain, unpack
 from dataflow.executors.rows import Column
 from dataflow.graph import ops
 
 Send = Callable[[Message, list[int]], Answer]
-"""Sends a message that holds these of the rows, and returns the answer."""
+"""Sends a message that holds these of the rows, and returns the answer, having waited for it."""
 
 
-def exchange(
-    inputs: list[Column], outputs: int, send: Send, lookup: Lookup, op: ops.Op | None
-) -> tuple[list[Column], Faults, Answer | None]:
-    """Send rows and return their outcomes.
+class Exchange:
+    """Rows that are sent in one message, and what comes back.
 
     Parameters
     ----------
@@ -27,49 +25,60 @@ def exchange(
         The rows, by column.
     outputs : int
         How many columns come back.
-    send : callable
-        Sends them.
     lookup : callable
         Finds ops by their names.
     op : Op, optional
         Whose failure it is if they do not get there.
 
-    Returns
-    -------
-    list of lists, dict, Answer or None
-        The output columns, with None where a row failed; the faults; and the answer, where there was one.
+    Attributes
+    ----------
+    message : tuple, optional
+        What is to be sent; None where nothing can be.
+    rows : list of int
+        Which rows are in it.
     """
-    count = len(inputs[0])
-    kept = list(range(count))
-    faults: Faults = {}
-    columns: list[Column] = [[None] * count for _ in range(outputs)]
-    try:
-        message = dump([pack(column) for column in inputs])
-    except Exception:
-        refused = _refused(inputs)
-        faults = {position: Fault(error, op) for position, error in refused.items()}
-        kept = [position for position in kept if position not in refused]
-        if not kept:
-            return columns, faults, None
-        message = dump([[column[position] for position in kept] for column in inputs])
-    got, error = outcome(_ask, send, message, kept, lookup)
-    if got is None:
-        faults.update({position: Fault(error or DataflowError("no answer"), op) for position in kept})
-        return columns, faults, None
-    answer, failed = got
-    made = [unpack(column) for column in answer.columns]
-    if len(kept) == count:
-        return made, failed, answer
-    faults.update({kept[at]: fault for at, fault in failed.items()})
-    for whole, part in zip(columns, made, strict=True):
-        for position, value in zip(kept, part, strict=True):
-            whole[position] = value
-    return columns, faults, answer
 
+    def __init__(self, inputs: list[Column], outputs: int, lookup: Lookup, op: ops.Op | None) -> None:
+        self.rows = list(range(len(inputs[0])))
+        self.message: Message | None = None
+        self._lookup = lookup
+        self._op = op
+        self._faults: Faults = {}
+        self._columns: list[Column] = [[None] * len(self.rows) for _ in range(outputs)]
+        try:
+            packed = [pack(column) for column in inputs]
+            self.message = dump(packed, known=plain(packed))
+        except Exception:
+            refused = _refused(inputs)
+            self._faults = {position: Fault(error, op) for position, error in refused.items()}
+            self.rows = [position for position in self.rows if position not in refused]
+            if self.rows:
+                self.message = dump([[column[position] for position in self.rows] for column in inputs])
 
-def _ask(send: Send, message: Message, rows: list[int], lookup: Lookup) -> tuple[Answer, Faults]:
-    answer = send(message, rows)
-    return answer, column_faults(answer, lookup)
+    def outcome(self, answer: Answer | None = None, error: Exception | None = None) -> tuple[list[Column], Faults]:
+        """Return the output columns, with None where a row failed, and the faults, once there is an answer or none."""
+        columns, faults = self._columns, self._faults
+        failed: Faults | None = None
+        if answer is not None:
+            failed, error = outcome(column_faults, answer, self._lookup)
+        if answer is None or failed is None:
+            if self.message is not None:
+                faults.update({row: Fault(error or DataflowError("no answer"), self._op) for row in self.rows})
+            return columns, faults
+        made = [unpack(column) for column in answer.columns]
+        if not faults:
+            return made, failed
+        faults.update({self.rows[at]: fault for at, fault in failed.items()})
+        for whole, part in zip(columns, made, strict=True):
+            for row, value in zip(self.rows, part, strict=True):
+                whole[row] = value
+        return columns, faults
+
+    def sent_by(self, send: Send) -> tuple[list[Column], Faults]:
+        """Send them, wait for the answer, and return what it comes to."""
+        if self.message is None:
+            return self.outcome()
+        return self.outcome(*outcome(send, self.message, self.rows))
 
 
 def _refused(inputs: list[Column]) -> dict[int, Exception]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dataflow.errors import ReplicaLost
@@ -11,7 +13,8 @@ from dataflow.executors.aside import aside, go_on
 from dataflow.executors.ray_serve.lowering import BY_VALUE
 from dataflow.executors.ray_serve.payload import Message, load, size_of
 from dataflow.executors.ray_serve.segments import ELSEWHERE, Segment, Segments
-from dataflow.executors.ray_serve.watch import LOOK_SECONDS, Watch
+from dataflow.executors.ray_serve.watch import Guard, Watch
+from dataflow.executors.threads.source import call_in
 
 ATTEMPTS = 4
 """How often a call is made, where replicas die of it, or with it."""
@@ -41,6 +44,11 @@ class Line:
         Looks whether there is somebody to wait for, while an answer is outstanding.
     keeps : bool
         Whether large answers stay in the memory in which they came: they are not kept for long.
+
+    Attributes
+    ----------
+    last : int
+        How many bytes the last answer had.
     """
 
     def __init__(
@@ -64,7 +72,7 @@ class Line:
         self._closed = False
         self._segments = Segments()
         self._keeps = keeps
-        self._last = 0  # how many bytes the last answer had
+        self.last = 0
 
     def ask(self, message: Message, *options: Any, pure: bool) -> Any:
         """Return the answer to a message; in a thread that is not the loop's.
@@ -77,7 +85,7 @@ class Line:
         go_on()
         if self._closed:
             raise GivenUp(f"no calls to {self.name} are made any more: the session has ended")
-        size = max(size_of(message), self._last)
+        size = max(size_of(message), self.last)
         segment = self._segments.lend(size) if size > BY_VALUE else None
         kept: Message | None = None
         try:
@@ -86,13 +94,37 @@ class Line:
                 segment.spoilt = True  # until the call is known to have ended
             answer = self._waited(message, options, segment, pure=pure)
             parts = answer if segment is None else segment.get(answer)
-            self._last = size_of(parts)
+            self.last = size_of(parts)
             if self._keeps and segment is not None and parts is not answer:
                 kept = self._segments.keep(segment, parts)
             return load(parts) if kept is None else load(kept, copied=False)
         finally:
             if segment is not None and kept is None:
                 self._segments.give_back(segment)
+
+    def begin(
+        self, message: Message, *options: Any, pure: bool, done: Callable[[Any, BaseException | None], None]
+    ) -> Callable[[], None]:
+        """Begin to ask, from any thread, and return what gives it up; in the loop `done` is given what `ask` returns.
+
+        Parameters
+        ----------
+        message, *options, pure
+            As `ask` takes them.
+        done : callable
+            Takes the answer and None, or None and the error.
+        """
+        begun = _Begun(self._loop, self._loaded(message, options, pure=pure), done)
+        if asyncio._get_running_loop() is self._loop:
+            begun.start()
+        else:
+            self._loop.call_soon_threadsafe(begun.start)
+        return begun.give_up
+
+    async def _loaded(self, message: Message, options: tuple[Any, ...], *, pure: bool) -> Any:
+        parts = await self.answer(message, *options, pure=pure)
+        self.last = size_of(parts)
+        return load(parts)
 
     def _waited(self, message: Message, options: tuple[Any, ...], segment: Segment | None, *, pure: bool) -> Message:
         """Return the message that answers another, once it is there."""
@@ -161,10 +193,10 @@ class Line:
         except asyncio.CancelledError:
             if not _being_cancelled():
                 raise ConnectionError("the call was cancelled where it ran") from None
-            response.cancel()
+            _cancel(response)
             raise
         except ReplicaLost:
-            response.cancel()
+            _cancel(response)
             raise
         finally:
             del response  # no cycle through the traceback of this frame
@@ -172,7 +204,7 @@ class Line:
     async def _awaited(self, response: Any) -> Any:
         """Return what a response comes to, as long as there is somebody to wait for."""
         task = asyncio.current_task()
-        guard = None if self._watch is None or task is None else _Guard(self._watch, task)
+        guard = None if self._watch is None or task is None else Guard(self._watch, task)
         try:
             return await response
         except asyncio.CancelledError:
@@ -192,53 +224,54 @@ class Line:
             future.cancel()
 
 
-class _Guard:
-    """Cancels a task that waits for an answer when there is nobody left to give it.
+class _Begun:
+    """A call that nobody waits for: what it comes to is handed on."""
 
-    Parameters
-    ----------
-    watch : Watch
-        Looks whether there is.
-    task : asyncio.Task
-        Who waits.
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        call: Coroutine[Any, Any, Any],
+        done: Callable[[Any, BaseException | None], None],
+    ) -> None:
+        self._loop = loop
+        self._call = call
+        self._done = done
+        self._task: asyncio.Task[Any] | None = None
 
-    Attributes
-    ----------
-    problem : str, optional
-        Why it has been cancelled.
-    """
+    def start(self) -> None:
+        """Start, in the loop."""
+        self._task = self._loop.create_task(self._call)
+        self._task.add_done_callback(self._ended)
 
-    def __init__(self, watch: Watch, task: asyncio.Task[Any]) -> None:
-        self.problem: str | None = None
-        self._watch = watch
-        self._task = task
-        self._looking: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._begin)
+    def give_up(self) -> None:
+        """Hand nothing on any more, and give the call up; from any thread."""
+        call_in(self._loop, self._cancel)
 
-    def forgive(self) -> int:
-        """Take back that the task has been cancelled, and return how often others have cancelled it."""
-        return self._task.uncancel()
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
-    def end(self) -> None:
-        """Look no more."""
-        self._timer.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
-
-    def _begin(self) -> None:
-        self._looking = asyncio.ensure_future(self._look())
-
-    async def _look(self) -> None:
-        while (problem := await self._watch.problem()) is None:
-            await asyncio.sleep(LOOK_SECONDS)
-        self.problem = problem
-        self._task.cancel()
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._task = None
+        if not task.cancelled():
+            error = task.exception()
+            self._done(None if error else task.result(), error)
+            del error  # no cycle through the traceback of this frame
 
 
 def _being_cancelled() -> bool:
     """Return whether it is the call itself that is cancelled, and not what it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _cancel(response: Any) -> None:
+    """Cancel a call, also where it has just been assigned to a replica, of which the response does not know yet."""
+    response.cancel()
+    assigned = getattr(response, "_replica_result_future", None)
+    if isinstance(assigned, asyncio.Future) and assigned.done():
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            assigned.result().cancel()
 
 
 def died(error: BaseException) -> bool:

@@ -24,9 +24,10 @@ from dataflow.executors.ray_serve.cluster import (
 from dataflow.executors.ray_serve.deploying import application, asked
 from dataflow.executors.ray_serve.failures import Sent, received
 from dataflow.executors.ray_serve.line import Line
+from dataflow.executors.ray_serve.loop import Loop
 from dataflow.executors.ray_serve.lowering import Lowered, lower
 from dataflow.executors.ray_serve.replica import Settings
-from dataflow.executors.ray_serve.session import Loop, RaySession
+from dataflow.executors.ray_serve.session import RaySession
 from dataflow.executors.ray_serve.shipping import Shipment, ship
 from dataflow.plan import Plan
 
@@ -55,15 +56,13 @@ def opened(executor: RayServe, plan: Plan) -> RaySession:
     with contextlib.ExitStack() as stack:
         hold = Hold(executor.address, http=executor.route_prefix is not None)
         stack.callback(hold.release)
-        loop = Loop()
-        stack.callback(loop.stop)
         name = executor.name if executor.name != "ray" else f"dataflow-{uuid.uuid4().hex[:8]}"
-        handle = deploy(executor, lowered, shipment, name, loop)
+        handle = deploy(executor, lowered, shipment, name)
         stack.pop_all()
-    return RaySession(plan, lowered, executor, handle, loop, functools.partial(_ended, name, hold))
+    return RaySession(plan, lowered, executor, handle, functools.partial(_ended, name, hold))
 
 
-def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, loop: Loop) -> Any:
+def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str) -> Any:
     """Deploy an application, wait until all its replicas are ready, and return the ingress's handle."""
     share = share_of(lowered)
     http = executor.route_prefix is not None
@@ -75,7 +74,7 @@ def deploy(executor: RayServe, lowered: Lowered, shipment: Shipment, name: str, 
                 f"{name!r} cannot be reached at {executor.route_prefix!r}: Ray Serve was started without a way in for "
                 "HTTP, as it is for a session without route_prefix; end that one first, or start Ray Serve yourself"
             )
-        _await_ready(executor, handle, loop, name, lowered, share)
+        _await_ready(executor, handle, name, lowered, share)
     except BaseException:
         deleted(name)
         raise
@@ -106,14 +105,13 @@ def attached(executor: RayServe, name: str) -> RaySession:
         running = sorted(applications())
         if name not in running:
             raise LoweringError(f"no application named {name!r} runs: there are {', '.join(running) or 'none'}")
-        handle = _with_loop_of_its_own(serve.get_app_handle(name))
-        loop = Loop()
-        stack.callback(loop.stop)
+        handle = serve.get_app_handle(name)
+        loop = Loop(handle)
         line = Line(handle, "about", f"application {name!r}", loop.loop)
         shipment: Shipment = loop.do(line.answer((b"",), pure=True), executor.start_timeout)
         plan = shipment.plan()
         stack.pop_all()
-    return RaySession(plan, lower(plan), executor, handle, loop, hold.release)
+    return RaySession(plan, lower(plan), executor, handle, hold.release)
 
 
 def _deployed(executor: RayServe, app: Any, name: str) -> Any:
@@ -131,20 +129,10 @@ def _deployed(executor: RayServe, app: Any, name: str) -> Any:
             wait_for_applications_running=False,
             wait_for_ingress_deployment_creation=True,
         )
-    return _with_loop_of_its_own(handle)
-
-
-def _with_loop_of_its_own(handle: Any) -> Any:
-    """Return a handle that finds replicas in an event loop of Ray Serve's, whatever Ray's switches say.
-
-    With those for throughput it would do so in the loop in which it is used first: the session's, which ends before it.
-    """
-    if not handle.is_initialized:
-        handle._init(_run_router_in_separate_loop=True)
     return handle
 
 
-def _await_ready(executor: RayServe, handle: Any, loop: Loop, name: str, lowered: Lowered, share: Share) -> None:
+def _await_ready(executor: RayServe, handle: Any, name: str, lowered: Lowered, share: Share) -> None:
     """Wait until all replicas are ready.
 
     Raises
@@ -154,6 +142,7 @@ def _await_ready(executor: RayServe, handle: Any, loop: Loop, name: str, lowered
     Exception
         What a constructor raised.
     """
+    loop = Loop(handle)
     until = time.monotonic() + executor.start_timeout
     several = any(each.least > 1 for each in lowered.deployments)
     line = Line(handle, "ready", f"application {name!r}", loop.loop)

@@ -26,8 +26,9 @@ from dataflow.executors.ray_serve.cluster import application_here
 from dataflow.executors.ray_serve.engine import Limits, Pending, ReplicaSession, Stopped
 from dataflow.executors.ray_serve.failures import Sent, sent
 from dataflow.executors.ray_serve.line import Line
+from dataflow.executors.ray_serve.loop import here
 from dataflow.executors.ray_serve.lowering import Lowered, lower
-from dataflow.executors.ray_serve.payload import Message, dump, load, unpack
+from dataflow.executors.ray_serve.payload import Message, load, unpack
 from dataflow.executors.ray_serve.segments import ELSEWHERE, Visit
 from dataflow.executors.ray_serve.shipping import Shipment
 from dataflow.executors.ray_serve.watch import Watch
@@ -164,7 +165,7 @@ class Placed(Replica):
         try:
             columns, faults = self._run(name, inputs, stats)
         except BaseException as error:  # KeyboardInterrupt ends everything where it was asked for, not here
-            return dump(Answer([], {}, stop=sent(error, None, self.place)))
+            return Answer([], {}, stop=sent(error, None, self.place)).message()
         return answered(
             self.plan,
             columns,
@@ -195,6 +196,8 @@ class Ingress(Replica):
     def __init__(self, shipment: Shipment, settings: Settings, name: str, handles: Mapping[str, Any]) -> None:
         super().__init__(shipment, settings, name)
         loop = asyncio.get_running_loop()  # Ray Serve constructs it where it calls it
+        for handle in handles.values():
+            here(handle)
         self._lines = {other: Line(handle, "ready", f"deployment {other!r}", loop) for other, handle in handles.items()}
         self._numbers = itertools.count()
         self._pending: dict[int, tuple[Pending, asyncio.TimerHandle]] = {}
@@ -237,7 +240,7 @@ class Ingress(Replica):
             return ELSEWHERE
         pending, forget = self._pending.pop(options[0], (None, None))
         if pending is None or forget is None:
-            return dump(Answer([], {}, rest=GONE))
+            return Answer([], {}, rest=GONE).message()
         forget.cancel()
         return visit.answered(await self._answer(pending, first=False))
 
@@ -251,7 +254,7 @@ class Ingress(Replica):
         try:
             positions, results, faults = await pending.some(whole=self.lowered.ingress.most > 1)
         except Stopped as stopped:
-            return dump(Answer([], {}, stop=sent(stopped.error, None, self.place)))
+            return Answer([], {}, stop=sent(stopped.error, None, self.place)).message()
         except asyncio.CancelledError:
             pending.give_up()
             raise

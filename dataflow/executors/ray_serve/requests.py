@@ -11,14 +11,16 @@ from typing import Any
 
 from dataflow.errors import ReplicaLost
 from dataflow.executors.faults import Faults
+from dataflow.executors.link import Done, Stop
 from dataflow.executors.ray_serve.answers import Answer, column_faults, lookup_in
 from dataflow.executors.ray_serve.engine import Limits
-from dataflow.executors.ray_serve.exchange import exchange
+from dataflow.executors.ray_serve.exchange import Exchange
 from dataflow.executors.ray_serve.line import ATTEMPTS, GivenUp, Line
 from dataflow.executors.ray_serve.payload import Message, dump, pack, size_of, unpack
 from dataflow.executors.ray_serve.replica import GONE
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule import Work
+from dataflow.executors.threads.worker import waiting
 from dataflow.plan import Plan
 
 MAX_WAIT = 0.01
@@ -51,6 +53,8 @@ class Requests:
     """
 
     max_wait = MAX_WAIT
+    needs_thread = True
+    at_once = 1
 
     def __init__(
         self, items: Line, rest: Line, plan: Plan, early: Early, *, pure: bool, ceiling: int, places: int
@@ -71,8 +75,21 @@ class Requests:
     def run(self, work: Work, inputs: list[Column]) -> tuple[list[Column], Faults]:
         """Return the results, and the faults, of the rows that the work still has in the end."""
         trip = _Trip(self, work, inputs[0])
-        columns, faults, _ = exchange(inputs, 1, trip.send, self.lookup, None)
-        return trip.last(columns, faults)
+        return trip.last(*Exchange(inputs, 1, self.lookup, None).sent_by(trip.send))
+
+    def alone(self, item: Any) -> tuple[Column, Faults]:
+        """Return the result, or the fault, of an item that is sent by the thread that waits for it."""
+
+        def send(message: Message, rows: list[int]) -> Answer:
+            return Answer.read(self.items.ask(message, None, False, pure=self.pure))
+
+        with waiting():
+            (column,), faults = Exchange([[item]], 1, self.lookup, None).sent_by(send)
+        return column, faults
+
+    def begin(self, work: Work, inputs: list[Column], done: Done) -> Stop:
+        """Not called: a thread waits, for items may be answered one after another."""
+        raise NotImplementedError
 
 
 class _Trip:
@@ -104,7 +121,7 @@ class _Trip:
             if answer.rest != GONE:
                 left = self._hand_on(answer, asked, left)
                 try:
-                    answer = self._requests.rest.ask((b"",), answer.rest, pure=False)
+                    answer = Answer.read(self._requests.rest.ask((b"",), answer.rest, pure=False))
                     continue
                 except GivenUp:
                     raise
@@ -127,8 +144,7 @@ class _Trip:
 
     def _ask(self, message: Message, rows: list[int]) -> Answer:
         limits = self._limits and [self._limits[row] for row in rows]
-        answer: Answer = self._requests.items.ask(message, limits, self._patient, pure=self._requests.pure)
-        return answer
+        return Answer.read(self._requests.items.ask(message, limits, self._patient, pure=self._requests.pure))
 
     def _hand_on(self, answer: Answer, asked: list[int], left: list[int]) -> list[int]:
         """Hand on what has been answered, and return the rows that have not been."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from dataflow.executors import tracing
 from dataflow.executors.clock import SystemClock
 from dataflow.executors.faults import Fault, Faults
 from dataflow.executors.link import Program
 from dataflow.executors.ray_serve.answers import RemoteFault
 from dataflow.executors.ray_serve.cluster import url_of
 from dataflow.executors.ray_serve.line import Line
+from dataflow.executors.ray_serve.loop import Loop
 from dataflow.executors.ray_serve.lowering import Lowered
 from dataflow.executors.ray_serve.requests import MAX_WAIT, Requests
 from dataflow.executors.ray_serve.watch import Watch
@@ -25,6 +27,7 @@ from dataflow.executors.rows import Column
 from dataflow.executors.schedule import Work, timed
 from dataflow.executors.stats import SessionReport, merged
 from dataflow.executors.threads import Threads
+from dataflow.executors.threads.here import Here
 from dataflow.executors.threads.pool import Pool
 from dataflow.executors.threads.session import ThreadsSession
 from dataflow.expr.words import stage
@@ -32,8 +35,6 @@ from dataflow.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from dataflow.executors.ray_serve import RayServe
-
-T = TypeVar("T")
 
 CHUNK = 512
 """The most items in one request."""
@@ -44,40 +45,6 @@ _PLACES = 16  # how many requests may be under way at once, and for each replica
 _MORE_PLACES = 4
 _REPORT_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
-
-
-class Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="dataflow-ray-loop", daemon=True)
-        self._thread.start()
-
-    def do(self, work: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
-        """Return what a coroutine returns that is run in the loop, within so many seconds."""
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        try:
-            return future.result(seconds)
-        except BaseException:
-            future.cancel()
-            raise
-
-    def stop(self) -> None:
-        """End the loop and its thread."""
-        if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
-            self.loop.close()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
 
 def _sent_away(items: list[Any]) -> list[Any]:
@@ -103,15 +70,14 @@ class RaySession(ThreadsSession):
         Whose session it is.
     handle : DeploymentHandle
         The ingress's.
-    loop : Loop
-        In which calls are made; the session ends it.
     after : callable
         Called when the session has ended.
     """
 
     def __init__(
-        self, plan: Plan, lowered: Lowered, executor: RayServe, handle: Any, loop: Loop, after: Callable[[], None]
+        self, plan: Plan, lowered: Lowered, executor: RayServe, handle: Any, after: Callable[[], None]
     ) -> None:
+        loop = Loop(handle)
         most = _CHUNK_TIMED if timed([plan.block]) else CHUNK
         ceiling = max(1, min(most, executor.max_in_flight // _PARTS))
         places = _PLACES + _MORE_PLACES * (lowered.ingress.most - 1)
@@ -126,21 +92,21 @@ class RaySession(ThreadsSession):
         self._ray = executor
         self._known: dict[str, SessionReport] = {}
         self._rest = Line(handle, "rest", name, loop.loop, watch)
-        requests = Requests(
+        self._requests = Requests(
             self._line, self._rest, plan, self._early, pure=lowered.pure, ceiling=ceiling, places=places
         )
         there = stage(_sent_away, batch=ceiling, max_wait=MAX_WAIT, pure=lowered.pure, name="ray serve")
         program = Program(make_plan(there, ()), SystemClock())
-        program.send(program.plan.steps[0].op, requests)
+        program.send(program.plan.steps[0].op, self._requests)
         threads = Threads(workers=places + 1, max_in_flight=executor.max_in_flight, max_queue=executor.max_queue)
         super().__init__(program, threads, Pool(places + 1, program.clock, threads), owns_pool=True)
         self.schedule.gives_up = True
         self.plan = plan
         self._linked = Program(plan, program.clock)  # it runs nothing: it knows whose an error is
 
-    @property
-    def lone(self) -> bool:
-        return False  # no item is run here
+    def _new_here(self) -> Here:
+        never = tracing.tracer() is not None  # which makes its spans where works are run
+        return Here(self, self._requests.alone, soon=math.inf, never=never, waits=True)
 
     def note(self, fault: Fault, index: int | None, item: Any) -> str:
         if not isinstance(fault, RemoteFault):
@@ -199,5 +165,4 @@ class RaySession(ThreadsSession):
             self._close_lines()
             with contextlib.suppress(Exception):  # where Ray has gone, so has what is to be closed
                 self._loop.do(_closed(self._handle), _CLOSE_SECONDS)
-            self._loop.stop()
             self._after()

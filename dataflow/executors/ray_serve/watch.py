@@ -67,6 +67,49 @@ class Watch:
         return states.get("RUNNING", 0)
 
 
+class Guard:
+    """Cancels a task that waits for an answer when there is nobody left to give it.
+
+    Parameters
+    ----------
+    watch : Watch
+        Looks whether there is.
+    task : asyncio.Task
+        Who waits.
+
+    Attributes
+    ----------
+    problem : str, optional
+        Why it has been cancelled.
+    """
+
+    def __init__(self, watch: Watch, task: asyncio.Task[Any]) -> None:
+        self.problem: str | None = None
+        self._watch = watch
+        self._task = task
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._begin)
+
+    def forgive(self) -> int:
+        """Take back that the task has been cancelled, and return how often others have cancelled it."""
+        return self._task.uncancel()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _begin(self) -> None:
+        self._looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        while (problem := await self._watch.problem()) is None:
+            await asyncio.sleep(LOOK_SECONDS)
+        self.problem = problem
+        self._task.cancel()
+
+
 def _aside(look: Any) -> asyncio.Future[int | str]:
     """Call something in a thread of its own, which nobody waits for when the program ends: it may hang."""
     loop = asyncio.get_running_loop()

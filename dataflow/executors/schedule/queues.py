@@ -62,6 +62,11 @@ class BatchQueue:
         return self.batches.ceiling
 
     @property
+    def needs_thread(self) -> bool:
+        """Whether a batch is run by a thread, and not begun to be waited for by none."""
+        return isinstance(self.batches, Batches) or self.batches.needs_thread
+
+    @property
     def patient(self) -> bool:
         """Whether all rows may wait until the batch is full."""
         return not self._hurried

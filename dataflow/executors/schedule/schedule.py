@@ -29,6 +29,7 @@ from dataflow.executors.link import Away, Program
 from dataflow.executors.rows import Column
 from dataflow.executors.schedule.changes import fail_changers
 from dataflow.executors.schedule.constructs import CONSTRUCTS, Construct
+from dataflow.executors.schedule.filling import Filling
 from dataflow.executors.schedule.frames import Frame
 from dataflow.executors.schedule.gates import Gate, Gates
 from dataflow.executors.schedule.layout import Kind, Layouts, Slot
@@ -42,7 +43,7 @@ from dataflow.executors.schedule.work import Positions, Rows, Work
 from dataflow.executors.stats import StepStats
 from dataflow.graph import ops
 
-_ENOUGH_BATCHES = 2  # how many full batches may wait for a step before nothing more is read for it
+_ENOUGH_READY = 2  # how many works may wait for a thread before nothing more is read for them
 
 
 def no_source() -> float:
@@ -100,11 +101,10 @@ class Schedule:
         self._clock: Clock = program.clock
         self._tracer = tracing.tracer()
         self._gates = Gates(program)
-        self._ways = Ways(program.plan, self.layouts)
         seen = debug or self._tracer is not None  # each step by itself
         self.whole = Whole(program, self.layouts, stats, self._gates, self.pace, allowed=not seen)
-        self._queues: dict[int, BatchQueue] = {}
-        self._filling: dict[int, BatchQueue] = {}  # those in which rows wait
+        ways = Ways(program.plan, self.layouts)
+        self._filling = Filling(program, self._gates, self.whole, self.pace, ways, self.running, threads=seen)
         self._ready: list[tuple[int, int, int, Rows]] = []
         self._numbers = itertools.count()
         self._agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -156,15 +156,25 @@ class Schedule:
         self._settle()
 
     def take(self) -> Work | None:
-        """Return the work that is to be done next, or None where there is none now."""
-        now = self.now()
-        if (when := self.timers.next) is not None and when <= now:
-            self.expire()  # what is late is run no more
+        """Return the work that is to be run next, or None where there is none now."""
+        now = self._now()
         for choose in (self._full_batch, self._rows, self._partial_batch):
             work = choose(now)
             if work is not None:
                 return work
         return None
+
+    def take_away(self) -> Work | None:
+        """Return the work that is to be begun next, of that which no thread is needed for, or None."""
+        now = self._now()
+        return self._full_batch(now, away=True) or self._partial_batch(now, away=True)
+
+    def _now(self) -> float:
+        """Return the time, having done what is due: what is late is run no more."""
+        now = self.now()
+        if (when := self.timers.next) is not None and when <= now:
+            self.expire()
+        return now
 
     def finish(self, work: Work) -> None:
         """Take work back that has been run."""
@@ -180,7 +190,7 @@ class Schedule:
             self.pace.learn(slot, size, work.seconds)  # a row that fails takes its time too
         if not work.faults:
             if slot.kind is Kind.BATCH:  # a failed one has been called several times
-                batches = -(-size // self._queue(slot).size)
+                batches = -(-size // self._filling.of(slot).size)
                 self.pace.learn_batch(slot, size / batches, work.seconds / batches)
             for part in work.parts:
                 part.frame.spent += work.seconds * len(part.positions) / size
@@ -223,15 +233,8 @@ class Schedule:
         more = bool(self._ready)
         if not more and now < source < moment:
             moment = source
-        for queue in self._filling.values():
-            if queue.gate is not None and queue.gate.full:
-                continue
-            reason, due = queue.due(now, self.pace.fixed(queue.slot), flush=self._stalled(queue, now, source))
-            if reason is not None:
-                more = True
-            elif due < moment:
-                moment = due
-        return more, moment
+        full, due = self._filling.look(now, source)
+        return more or full, min(moment, due)
 
     @property
     def steps_only(self) -> bool:
@@ -241,10 +244,7 @@ class Schedule:
     @property
     def hungry(self) -> bool:
         """Whether more items would find something to do: they are read no further ahead than that."""
-        if len(self._ready) >= _ENOUGH_BATCHES:
-            return False
-        places = ((queue, queue.gate.places if queue.gate else 1) for queue in self._filling.values())
-        return all(queue.count < _ENOUGH_BATCHES * queue.size * most for queue, most in places)
+        return len(self._ready) < _ENOUGH_READY and not self._filling.enough
 
     # -- what its parts call -------------------------------------------------------------------------------------------
 
@@ -261,9 +261,7 @@ class Schedule:
                 slot.stats.count(len(positions), 0, 0.0)
             self.later(self._begin_construct, construct, positions)
         elif slot.kind is Kind.BATCH:
-            queue = self._queue(slot)
-            queue.add(Rows(frame, slot, positions, self.now()))
-            self._filling[id(slot.step)] = queue
+            self._filling.add(Rows(frame, slot, positions, self.now()))
         else:
             self.add(Rows(frame, slot, positions, self.now()))
 
@@ -299,11 +297,9 @@ class Schedule:
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    def _full_batch(self, now: float) -> Work | None:
-        for queue in self._filling.values():
-            if queue.count >= queue.size and not (queue.gate and queue.gate.full):
-                return self._batch(queue, "full", now)
-        return None
+    def _full_batch(self, now: float, *, away: bool = False) -> Work | None:
+        queue = self._filling.full(away=away)
+        return None if queue is None else self._batch(queue, "full", now)
 
     def _rows(self, now: float) -> Work | None:
         while self._ready:
@@ -330,43 +326,18 @@ class Schedule:
             return self._work([rows], gate, now)
         return None
 
-    def _partial_batch(self, now: float) -> Work | None:
-        due = self._due(now)
+    def _partial_batch(self, now: float, *, away: bool = False) -> Work | None:
+        due = self._filling.due(now, self.source(), away=away)
         return None if due is None else self._batch(*due, now)
 
-    def _due(self, now: float) -> tuple[BatchQueue, Reason] | None:
-        """Return rows that are to be called as a batch now, though they may be few, and why."""
-        source = self.source()
-        # what comes earlier in the plan brings more to what comes later
-        for queue in sorted(self._filling.values(), key=lambda queue: queue.slot.order):
-            if queue.gate is not None and queue.gate.full:
-                continue
-            reason, _ = queue.due(now, self.pace.fixed(queue.slot), flush=self._stalled(queue, now, source))
-            if reason is not None:
-                return queue, reason
-        return None
-
-    def _stalled(self, queue: BatchQueue, now: float, source: float) -> bool:
-        """Return whether nothing can bring patient rows company: nothing that runs leads here, nor does a source."""
-        return queue.patient and now >= source and not any(self._ways.lead(w.slot, queue.slot) for w in self.running)
-
     def _batch(self, queue: BatchQueue, reason: Reason, now: float) -> Work | None:
-        batches = self._at_once(queue)
-        parts = queue.take(reason, now, batches)
-        if not queue.count:
-            del self._filling[id(queue.slot.step)]
+        batches = self._filling.at_once(queue)
+        parts = self._filling.take(queue, reason, now, batches)
         self._settle()
         if not parts:
-            return self.take()
+            return self.take_away() if self._filling.away(queue) else self.take()
         queue.slot.stats.dispatch(reason, batches)
         return self._work(parts, queue.gate, now, queue.batches, reason)
-
-    def _at_once(self, queue: BatchQueue) -> int:
-        """Return how many batches to take as one work: several of a job's, if they are quick and nobody could help."""
-        alone = queue.gate is not None and queue.gate.places == 1
-        if not alone or not queue.patient or queue.first.frame.timed:
-            return 1
-        return max(1, min(self.pace.batches(queue.slot), queue.count // queue.size))
 
     def _work(
         self,
@@ -404,19 +375,6 @@ class Schedule:
             self.add(gate.waiting.popleft())
 
     # -- the rest ------------------------------------------------------------------------------------------------------
-
-    def _queue(self, slot: Slot) -> BatchQueue:
-        key = id(slot.step)
-        away = self.program.away(slot.step.op)
-        if key not in self._queues and away is not None:
-            self._queues[key] = BatchQueue(slot, away, self._gates.of(slot), away.max_wait)
-        elif key not in self._queues:
-            region = self.program.region(slot.step.op)
-            calls = [node.op for node in region.ops() if isinstance(node.op, ops.Call)]
-            max_wait = min(call.stage.options.max_wait for call in calls)
-            batches = self.whole.batches(slot) or Batches(self.program, slot.step.op, slot.stats)
-            self._queues[key] = BatchQueue(slot, batches, self._gates.of(slot), max_wait)
-        return self._queues[key]
 
     def _settle(self) -> None:
         """Let everything happen that has to happen now."""

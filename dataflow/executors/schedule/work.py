@@ -6,12 +6,12 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dataflow.executors import aside, tracing
 from dataflow.executors.batches import Batches
 from dataflow.executors.faults import Faults
-from dataflow.executors.link import Away, Program
+from dataflow.executors.link import Away, Outcome, Program, Stop
 from dataflow.executors.rows import Column, one_by_one
 from dataflow.executors.schedule.changes import caught, shared_ports
 from dataflow.executors.schedule.layout import Slot
@@ -145,6 +145,8 @@ class Work:
         Set when it is left; None where nothing but the end of its session can make it so.
     thread : threading.Thread or None
         Who runs it.
+    stop : callable or None
+        Gives it up, where no thread runs it.
     """
 
     __slots__ = (
@@ -161,6 +163,7 @@ class Work:
         "results",
         "seconds",
         "slot",
+        "stop",
         "thread",
         "tracer",
     )
@@ -189,6 +192,7 @@ class Work:
         self.faults: Faults = {}
         self.seconds = 0.0
         self.thread: threading.Thread | None = None
+        self.stop: Stop | None = None
         self.debug = debug
         inputs = [part.inputs() for part in parts]
         self.inputs = inputs[0] if len(parts) == 1 else [list(chain(*columns)) for columns in zip(*inputs, strict=True)]
@@ -209,6 +213,25 @@ class Work:
         run = self._run if tracer is None else functools.partial(tracing.in_span, tracer, self, self._run)
         self.results, self.faults = context.run(run)
         self.seconds = program.clock.now() - began
+
+    def begin(self, done: Callable[[BaseException | None], None]) -> None:
+        """Begin the call of what needs no thread; `done` is called, in any, once the outcomes are kept.
+
+        It is given the error where there are none, and not called where the work has been left.
+        """
+        away, frame = cast("Away", self._batches), self.parts[0].frame
+        began = self.program.clock.now()
+        inputs, self.inputs = self.inputs, []
+
+        def ended(outcome: Outcome | None, error: BaseException | None) -> None:
+            if outcome is not None:
+                self.results, self.faults = outcome
+                self.seconds = self.program.clock.now() - began
+            done(error)
+
+        self.stop = frame.ticket.context.copy().run(away.begin, self, inputs, ended)
+        if self.left:  # while it began
+            self.stop()
 
     def _run(self) -> tuple[list[Column], Faults]:
         if self.cancel is not None:

@@ -8,8 +8,9 @@ another, it was done so soon that no failure is kept waiting behind a slow one.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dataflow.executors import tracing
@@ -42,12 +43,14 @@ class Here:
     ----------
     session : ThreadsSession
         Whose items.
-    program : Program
-        The linked plan.
-    stats : mapping of str to StepStats
-        Where to count, by the steps' names.
-    debug : bool
-        Whether threads are to look on, step by step.
+    one : callable
+        Runs an item: returns its result in a column, and its fault.
+    soon : float
+        Seconds within which the item before must have been done.
+    never : bool
+        Whether it is never done.
+    waits : bool
+        Whether the thread only waits for others, and keeps no place of the pool's from those who work.
 
     Attributes
     ----------
@@ -58,18 +61,43 @@ class Here:
     """
 
     def __init__(
-        self, session: ThreadsSession, program: Program, stats: Mapping[str, StepStats], *, debug: bool
+        self,
+        session: ThreadsSession,
+        one: Callable[[Any], tuple[Column, Faults]],
+        *,
+        soon: float,
+        never: bool,
+        waits: bool = False,
     ) -> None:
         self.busy = False
         self.dropped = False
         self._session = session
-        self._columns = Columns(program, stats, reason="lone")
-        self._clock = program.clock
+        self._one = one
+        self._never = never
+        self._waits = waits
+        self._seconds = math.inf  # what the last item took
+        self._soon = soon
+
+    @classmethod
+    def of(cls, session: ThreadsSession, program: Program, stats: Mapping[str, StepStats], *, debug: bool) -> Here:
+        """Return one that runs a program.
+
+        Parameters
+        ----------
+        session : ThreadsSession
+            Whose items.
+        program : Program
+            The linked plan.
+        stats : mapping of str to StepStats
+            Where to count, by the steps' names.
+        debug : bool
+            Whether threads are to look on, step by step.
+        """
+        columns = Columns(program, stats, reason="lone")
         block = program.plan.block
         raced = widest_race([block]) > session.pool.workers  # which threads run in their turns
-        self._never = debug or clocked([block]) or raced or tracing.tracer() is not None
-        self._seconds = float("inf")  # what the last item took
-        self._soon = IN_A_ROW if _in_a_row(block) else SOON
+        never = debug or clocked([block]) or raced or tracing.tracer() is not None
+        return cls(session, lambda item: columns.run([item]), soon=IN_A_ROW if _in_a_row(block) else SOON, never=never)
 
     def begin(self) -> bool:
         """Return whether the next item is to be run here; then it has begun."""
@@ -81,7 +109,7 @@ class Here:
         session = self._session
         with session.pool.lock:
             session.check_open()
-            if self.busy or not session.lone or not session.pool.enter():
+            if self.busy or not session.lone or not (self._waits or session.pool.enter()):
                 return False
             self.busy = True
         return True
@@ -108,17 +136,19 @@ class Here:
         self._seconds = seconds
 
     def _timed(self, item: Any) -> tuple[Column, Faults]:
-        began = self._clock.now()
+        clock = self._session.pool.clock
+        began = clock.now()
         try:
-            return self._columns.run([item])
+            return self._one(item)
         finally:
-            self._seconds = self._clock.now() - began
+            self._seconds = clock.now() - began
 
     def _end(self, failures: int, error: BaseException | None) -> None:
         session = self._session
         with session.pool.lock:
             self.busy = False
-            session.pool.leave()
+            if not self._waits:
+                session.pool.leave()
             if error is not None:
                 session.interrupted_here(error)
             session.count(failures)

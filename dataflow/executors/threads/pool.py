@@ -183,8 +183,8 @@ class Pool:
             To be called outside the lock.
         """
         self._abandon(client)
-        more, moment = client.look()
         calls = client.settled()
+        more, moment = client.look()
         if more and (calls or not by_worker):
             self._wake()
         self.watch_until(moment)
@@ -335,7 +335,7 @@ class Pool:
                 by_itself = not others and self._begun == nth
                 if self.contention.note(work, ended, took, used, by_itself):
                     self._wake_one()
-                calls = self._bring_back(client, work, interrupt)
+                calls = self.bring_back(client, work, interrupt, by_worker=True)
                 interrupt = None
                 del taken, client, work
                 if calls:
@@ -355,8 +355,10 @@ class Pool:
         """Return whether a thread runs a stage that waits for something else than another thread's stage."""
         return worker.blocked and not any(client.schedule.whole.waits(worker.ident) for client in self._clients)
 
-    def _bring_back(self, client: Client, work: Work, interrupt: BaseException | None) -> list[Callable[[], None]]:
-        """Take work back that has been run, or that was interrupted."""
+    def bring_back(
+        self, client: Client, work: Work, interrupt: BaseException | None, *, by_worker: bool = False
+    ) -> list[Callable[[], None]]:
+        """Take work back that has been run, or was interrupted; called under the lock, and returns as `changed`."""
         if interrupt is None:
             try:
                 client.schedule.finish(work)
@@ -365,7 +367,7 @@ class Pool:
         if interrupt is not None:
             client.schedule.forget(work)
             client.interrupted(work, interrupt)
-        return self.changed(client, by_worker=True)
+        return self.changed(client, by_worker=by_worker)
 
     def _abandon(self, client: Client) -> None:
         """Give up the threads of work that has been left, so that others take their places."""
@@ -375,6 +377,8 @@ class Pool:
                 self._busy -= 1
                 self.abandoned += 1
                 self._wake_one()
+            elif work.stop is not None:
+                work.stop()
         client.schedule.left.clear()
 
     # -- time ----------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class ThreadsSession(Session):
     def run(self, item: Any, deadline: float | None = None) -> Any:
         here = self._here
         if here is None:
-            here = self._here = Here(self, self._program, self._stats, debug=self._executor.debug)
+            here = self._here = self._new_here()
         if deadline is None and self.lone and here.begin():
             return here.run(item)
         began = self.pool.clock.now()
@@ -300,6 +300,10 @@ class ThreadsSession(Session):
         return askers
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _new_here(self) -> Here:
+        """Return what runs a lone caller's items in the caller's thread."""
+        return Here.of(self, self._program, self._stats, debug=self._executor.debug)
 
     def _source(self) -> float:
         return max((job.source.expected for job in self.jobs), default=-float("inf"))
