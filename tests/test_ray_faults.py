@@ -192,22 +192,25 @@ def test_an_item_can_be_cancelled(session: Any) -> None:
 
 @pytest.mark.timeout(60)
 def test_a_lone_callers_item_is_sent_by_its_own_thread_and_others_go_on(session: Any, tmp_path: Path) -> None:
+    assert [session.run(order) for order in values("ingress", 2)] == [0, 1]
+    workers = len(session.pool._threads)
     with ThreadPoolExecutor(1) as threads:
         lone = threads.submit(session.run, ("ingress", "wait for", str(tmp_path / "go on"), "done"))
         while session._here is None or not session._here.busy:
             threading.Event().wait(0.01)
-        assert not session.pool._threads
+        assert len(session.pool._threads) == workers and session.pool.resting
         others = [session.submit(order) for order in values("placed", 3)]
         assert [each.result(LIMIT) for each in others] == [0, 1, 2]
         assert session.run(("ingress", "value", 4)) == 4
         (tmp_path / "go on").touch()
         assert lone.result(LIMIT) == "done"
-    assert session.stats()["items"] == 5
+    assert session.stats()["items"] == 7
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("end", ["close", "cancel"])
 def test_a_lone_caller_whose_session_ends(session: Any, tmp_path: Path, end: str) -> None:
+    assert [session.run(order) for order in values("ingress", 2)] == [0, 1]
     with ThreadPoolExecutor(2) as threads:
         lone = threads.submit(session.run, ("ingress", "wait for", str(tmp_path / "go on"), "done"))
         while session._here is None or not session._here.busy:

@@ -43,6 +43,7 @@ _CHUNK_TIMED = 16  # where the flow watches a clock, which runs for an item from
 _PARTS = 4  # a job's request is at most this part of what may be in flight, so that several are under way
 _PLACES = 16  # how many requests may be under way at once, and for each replica of the ingress but the first
 _MORE_PLACES = 4
+_LONE = 2  # how many callers in a row are taken for company: of many that come back together, the first is lone too
 _REPORT_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
 
@@ -106,7 +107,7 @@ class RaySession(ThreadsSession):
 
     def _new_here(self) -> Here:
         never = tracing.tracer() is not None  # which makes its spans where works are run
-        return Here(self, self._requests.alone, soon=math.inf, never=never, waits=True)
+        return Here(self, self._requests.alone, soon=math.inf, never=never, waits=True, after=_LONE)
 
     def note(self, fault: Fault, index: int | None, item: Any) -> str:
         if not isinstance(fault, RemoteFault):

@@ -52,8 +52,13 @@ class Here:
     waits : bool
         Whether the thread only waits for others, and keeps no place of the pool's from those who work.
 
+    after : int
+        How many callers in a row must have been lone before.
+
     Attributes
     ----------
+    lone : int
+        How many callers in a row have been.
     busy : bool
         Whether an item is being run.
     dropped : bool
@@ -68,6 +73,7 @@ class Here:
         soon: float,
         never: bool,
         waits: bool = False,
+        after: int = 0,
     ) -> None:
         self.busy = False
         self.dropped = False
@@ -75,6 +81,8 @@ class Here:
         self._one = one
         self._never = never
         self._waits = waits
+        self._after = after
+        self.lone = 0
         self._seconds = math.inf  # what the last item took
         self._soon = soon
 
@@ -109,7 +117,11 @@ class Here:
         session = self._session
         with session.pool.lock:
             session.check_open()
-            if self.busy or not session.lone or not (self._waits or session.pool.enter()):
+            if self.busy or not session.lone:
+                self.lone = 0
+                return False
+            self.lone += 1
+            if self.lone <= self._after or not (self._waits or session.pool.enter()):
                 return False
             self.busy = True
         return True
