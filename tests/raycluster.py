@@ -16,7 +16,7 @@ import ray
 import dataflow as df
 from dataflow.executors.ray_serve.cluster import import_ray, quiet
 from dataflow.executors.ray_serve.failures import Sent, received
-from dataflow.executors.ray_serve.loop import Loop, here
+from dataflow.executors.ray_serve.loop import Loop, use_running_loop
 from dataflow.executors.ray_serve.lowering import lower
 from dataflow.executors.ray_serve.replica import Ingress, Placed, Settings
 from dataflow.executors.ray_serve.session import RaySession
@@ -73,7 +73,7 @@ class IngressHost:
 
     def __init__(self, placed: Any) -> None:
         self.placed = placed
-        here(placed)
+        use_running_loop(placed)
         self.inner: Ingress | None = None
 
     async def become(self, shipment: Shipment, settings: Settings, names: list[str]) -> Any:

@@ -257,6 +257,9 @@ def test_passes_are_not_left_out_where_each_way_would_reserve_what_the_flow_asks
         subjects = open_subjects(df.stage(abs, cpus=0.5) >> str, [Deployed()], stack)
         assert [each.name for each in subjects if each.system is not None] == ["Deployed()"]
         assert "'abs' asks for resources" in subjects[1].note
+        settings = Settings(executors=(Deployed(),), scenarios=(), seconds=0.01)
+        (note,) = measure(df.stage(abs, cpus=0.5) >> str, [1], settings).notes
+        assert note.startswith("Deployed(), no passes: not measured: stage 'abs' asks")
         subjects = open_subjects(df.stage(abs) >> str, [Deployed()], stack)
         assert [each.name for each in subjects if each.system is not None] == ["Deployed()", "Deployed(), no passes"]
 
@@ -343,6 +346,11 @@ def test_a_limit_is_searched_for() -> None:
     (table,) = measure(df.stage(squares), range(9), settings).tables
     assert isinstance(table, LatencyTable)
     assert table.row("inline").facts["highest rate"] > 0
+
+
+def test_the_memory_of_other_processes_is_told() -> None:
+    row = Row("ray", (1.0,), facts={"memory": 2**20, "processes": [2**20, 3 * 2**20]})
+    assert text.remarks(row) == "+1 MiB; 4 MiB in 2 processes of its own"
 
 
 def test_no_items_are_refused() -> None:

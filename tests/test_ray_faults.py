@@ -194,6 +194,7 @@ def test_an_item_can_be_cancelled(session: Any) -> None:
 def test_a_lone_callers_item_is_sent_by_its_own_thread_and_others_go_on(session: Any, tmp_path: Path) -> None:
     assert [session.run(order) for order in values("ingress", 2)] == [0, 1]
     workers = len(session.pool._threads)
+    assert workers, "the first of many is lone too, so the first go as all do"
     with ThreadPoolExecutor(1) as threads:
         lone = threads.submit(session.run, ("ingress", "wait for", str(tmp_path / "go on"), "done"))
         while session._here is None or not session._here.busy:

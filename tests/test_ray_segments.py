@@ -18,7 +18,7 @@ import pytest
 import dataflow as df
 from dataflow.executors.aside import Abandoned, watch
 from dataflow.executors.ray_serve import segments
-from dataflow.executors.ray_serve.line import Line
+from dataflow.executors.ray_serve.line import Line, _cancel
 from dataflow.executors.ray_serve.payload import dump, load
 from dataflow.executors.ray_serve.requests import Requests
 from dataflow.executors.ray_serve.segments import Segment, Segments, Visit
@@ -255,6 +255,26 @@ def test_what_a_call_that_was_given_up_had_is_not_used_again(end: str) -> None:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def test_a_call_that_was_assigned_and_nobody_knows_yet_is_cancelled_too() -> None:
+    class Call:
+        _replica_result_future: Any = None
+        cancelled = 0
+
+        def cancel(self) -> None:
+            self.cancelled += 1
+
+    async def run() -> tuple[int, int]:
+        response, result = Call(), Call()
+        response._replica_result_future = asyncio.get_running_loop().create_future()
+        _cancel(response)
+        assert result.cancelled == 0
+        response._replica_result_future.set_result(result)
+        _cancel(response)
+        return response.cancelled, result.cancelled
+
+    assert asyncio.run(run()) == (2, 1)
 
 
 def _open_segments() -> int:

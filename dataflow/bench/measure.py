@@ -243,7 +243,8 @@ class _Measuring:
             most = peak()
             facts["memory"] = max(0, (most or before) - before)
         if subject.session is not None:
-            facts["processes"] = list(self._looked(subject).processes)
+            if not self._watcher.stopped():
+                facts["processes"] = list(self._looked(subject).processes)
             facts["digest"] = subject.session.plan.digest
             steps: Mapping[str, Any] = subject.session.stats()["steps"]
             batched = {name: step for name, step in steps.items() if step["batches"]}

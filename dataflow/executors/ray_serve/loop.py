@@ -37,7 +37,7 @@ class Loop:
             raise
 
 
-def here(handle: Any) -> None:
+def use_running_loop(handle: Any) -> None:
     """Let a handle find replicas in the event loop that runs here: a call from it then stays in it."""
     if not handle.is_initialized:
         handle._init(_run_router_in_separate_loop=False)

@@ -26,7 +26,7 @@ from dataflow.executors.ray_serve.cluster import application_here
 from dataflow.executors.ray_serve.engine import Limits, Pending, ReplicaSession, Stopped
 from dataflow.executors.ray_serve.failures import Sent, sent
 from dataflow.executors.ray_serve.line import Line
-from dataflow.executors.ray_serve.loop import here
+from dataflow.executors.ray_serve.loop import use_running_loop
 from dataflow.executors.ray_serve.lowering import Lowered, lower
 from dataflow.executors.ray_serve.payload import Message, load, unpack
 from dataflow.executors.ray_serve.segments import ELSEWHERE, Visit
@@ -197,7 +197,7 @@ class Ingress(Replica):
         super().__init__(shipment, settings, name)
         loop = asyncio.get_running_loop()  # Ray Serve constructs it where it calls it
         for handle in handles.values():
-            here(handle)
+            use_running_loop(handle)
         self._lines = {other: Line(handle, "ready", f"deployment {other!r}", loop) for other, handle in handles.items()}
         self._numbers = itertools.count()
         self._pending: dict[int, tuple[Pending, asyncio.TimerHandle]] = {}

@@ -299,7 +299,7 @@ class Schedule:
 
     def _full_batch(self, now: float, *, away: bool = False) -> Work | None:
         queue = self._filling.full(away=away)
-        return None if queue is None else self._batch(queue, "full", now)
+        return None if queue is None else self._batch(queue, "full", now, away=away)
 
     def _rows(self, now: float) -> Work | None:
         while self._ready:
@@ -328,14 +328,14 @@ class Schedule:
 
     def _partial_batch(self, now: float, *, away: bool = False) -> Work | None:
         due = self._filling.due(now, self.source(), away=away)
-        return None if due is None else self._batch(*due, now)
+        return None if due is None else self._batch(*due, now, away=away)
 
-    def _batch(self, queue: BatchQueue, reason: Reason, now: float) -> Work | None:
+    def _batch(self, queue: BatchQueue, reason: Reason, now: float, *, away: bool) -> Work | None:
         batches = self._filling.at_once(queue)
         parts = self._filling.take(queue, reason, now, batches)
         self._settle()
         if not parts:
-            return self.take_away() if self._filling.away(queue) else self.take()
+            return self.take_away() if away else self.take()  # not as it is now: a call may have changed it meanwhile
         queue.slot.stats.dispatch(reason, batches)
         return self._work(parts, queue.gate, now, queue.batches, reason)
 

@@ -57,8 +57,6 @@ class Here:
 
     Attributes
     ----------
-    lone : int
-        How many callers in a row have been.
     busy : bool
         Whether an item is being run.
     dropped : bool
@@ -82,7 +80,7 @@ class Here:
         self._never = never
         self._waits = waits
         self._after = after
-        self.lone = 0
+        self._lone = 0
         self._seconds = math.inf  # what the last item took
         self._soon = soon
 
@@ -109,6 +107,9 @@ class Here:
 
     def begin(self) -> bool:
         """Return whether the next item is to be run here; then it has begun."""
+        if not self._session.lone:  # most often it need not be asked under the lock
+            self._lone = 0
+            return False
         go_on()
         if self._never or self._seconds > self._soon or isinstance(threading.current_thread(), Worker):
             return False
@@ -118,10 +119,10 @@ class Here:
         with session.pool.lock:
             session.check_open()
             if self.busy or not session.lone:
-                self.lone = 0
+                self._lone = 0
                 return False
-            self.lone += 1
-            if self.lone <= self._after or not (self._waits or session.pool.enter()):
+            self._lone += 1
+            if self._lone <= self._after or not (self._waits or session.pool.enter()):
                 return False
             self.busy = True
         return True

@@ -85,9 +85,7 @@ class ThreadsSession(Session):
         here = self._here
         if here is None:
             here = self._here = self._new_here()
-        if not self.lone:
-            here.lone = 0
-        elif deadline is None and here.begin():
+        if deadline is None and here.begin():
             return here.run(item)
         began = self.pool.clock.now()
         future = self._submit(item, deadline)
