@@ -11,7 +11,7 @@ import dataflow as df
 from dataflow.executors.clock import SystemClock
 from dataflow.executors.faults import Fault
 from dataflow.executors.link import Program
-from dataflow.executors.ray_serve.engine import ReplicaSession, Stopped
+from dataflow.executors.ray_serve.engine import ReplicaSession, Request, Stopped
 from dataflow.plan import make_plan
 
 pytestmark = pytest.mark.timeout(60)
@@ -150,6 +150,20 @@ def test_a_jobs_batches_go_several_at_once_and_as_many_to_each_place() -> None:
     assert asyncio.run(run()) == [8, 12, 2, 1, 4, 4]
 
 
+def test_no_thread_is_woken_for_what_needs_none() -> None:
+    there = There()
+
+    async def run() -> None:
+        replica = session(PLACED, there)
+        with replica.pool.lock:
+            replica.schedule.accept(Request(replica, [1], patient=False, deadline=None))
+            assert not replica.schedule.more and replica.schedule.take() is None
+            assert replica.schedule.take_away() is not None
+        replica.cancel()
+
+    asyncio.run(run())
+
+
 def test_what_carries_much_is_called_by_a_thread() -> None:
     there = There()
     there.needs_thread = True
@@ -227,6 +241,8 @@ def test_a_call_whose_time_is_up_is_given_up_and_its_answer_dropped() -> None:
         outcomes = await pending.some(whole=True)
         assert await asyncio.to_thread(there.stopped.wait, 30)
         there.answer()  # too late
+        replica.begin(list(range(12)), None, patient=True)
+        assert len(there.begun) == there.places, "the place of the call that was given up is free once, and not twice"
         replica.cancel()
         return outcomes
 

@@ -75,8 +75,8 @@ def plain(columns: list[Any]) -> bool:
 
     Examples
     --------
-    >>> plain([pack([1, "2"]), pack([np.zeros(3), {"a": (None, 1.5)}])]), plain([[1, len]])
-    (True, False)
+    >>> plain([pack([1, "2"]), pack([np.zeros(3), {"a": (None, 1.5)}])]), plain([[1, len]]), plain([[np.array([len])]])
+    (True, False, False)
     """
     return all(type(column) is Alike or (len(column) <= _FEW and _known(column, _DEEP)) for column in columns)
 
